@@ -1,0 +1,1 @@
+"""TimeBase: a self-hosted market-data server. Start reading at `app.py`."""

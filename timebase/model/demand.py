@@ -1,0 +1,36 @@
+"""What goes up the road: a client's question, and the demand it makes of one provider."""
+
+from dataclasses import dataclass
+
+from timebase.model.instrument import Instrument
+from timebase.model.interval import Interval
+from timebase.model.series import Series
+from timebase.model.timerange import TimeRange
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One client's question about one symbol, parsed.
+
+    Units: `range` half-open, µs UTC; `as_of_us` reads the data as it was known then.
+    """
+
+    symbol: str
+    interval: Interval
+    range: TimeRange
+    limit: int | None = None
+    adjust: str = "raw"  # raw | splits | dividends | all
+    provider: str | None = None  # only this one
+    as_of_us: int | None = None
+    refresh: bool = False  # ask the provider even for what is covered
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """One range of one series to be fetched from its provider; its batches carry `id`."""
+
+    id: int
+    series: Series
+    instrument: Instrument
+    range: TimeRange
+    reason: str = "history"
