@@ -83,7 +83,7 @@ class Bars:
     def of(
         cls,
         time: Iterable[int],
-        open: Iterable[float],  # noqa: A002
+        open: Iterable[float],
         high: Iterable[float],
         low: Iterable[float],
         close: Iterable[float],
@@ -92,16 +92,15 @@ class Bars:
     ) -> Self:
         """Bars from anything numpy can read as columns; without `flags` they are all closed."""
         times = np.asarray(time, dtype=np.int64)
-        floats = (np.asarray(column, dtype=np.float64) for column in (open, high, low, close, volume))
         bits = np.zeros(len(times), np.int16) if flags is None else np.asarray(flags, dtype=np.int16)
-        return cls(times, *floats, bits)
+        return cls(times, *(np.asarray(column, np.float64) for column in (open, high, low, close, volume)), flags=bits)
 
     @classmethod
     def concat(cls, parts: Iterable[Self]) -> Self:
         whole = [part.columns() for part in parts]
         if not whole:
             return cls.empty()
-        return cls(*(np.concatenate(columns) for columns in zip(*whole, strict=True)))  # type: ignore[arg-type]
+        return cls(*(np.concatenate(columns) for columns in zip(*whole, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
