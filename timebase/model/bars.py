@@ -91,9 +91,15 @@ class Bars:
         flags: Iterable[int] | None = None,
     ) -> Self:
         """Bars from anything numpy can read as columns; without `flags` they are all closed."""
-        times = np.asarray(time, dtype=np.int64)
-        bits = np.zeros(len(times), np.int16) if flags is None else np.asarray(flags, dtype=np.int16)
-        return cls(times, *(np.asarray(column, np.float64) for column in (open, high, low, close, volume)), flags=bits)
+        return cls(
+            np.asarray(time, np.int64),
+            np.asarray(open, np.float64),
+            np.asarray(high, np.float64),
+            np.asarray(low, np.float64),
+            np.asarray(close, np.float64),
+            np.asarray(volume, np.float64),
+            np.zeros(len(np.asarray(time)), np.int16) if flags is None else np.asarray(flags, np.int16),
+        )
 
     @classmethod
     def concat(cls, parts: Iterable[Self]) -> Self:
