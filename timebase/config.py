@@ -33,6 +33,7 @@ class Settings:
     log_level: str = "INFO"
     token: str | None = field(default=None, repr=False)
     ask_s: float = 60.0
+    patience_s: float = 20.0
     refresh_s: float = 60.0
     cache_mb: int = 96
     spool_mb: int = 1024
@@ -241,6 +242,7 @@ SETTINGS = (
     Setting("log_level", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "the least severe level that is logged"),
     Setting("token", _text, "bearer token that every request must carry (health excepted)"),
     Setting("ask_s", _seconds, "how long one question may take before it is answered with 504"),
+    Setting("patience_s", _seconds, "how long a provider may be silent over a question before the next one is asked"),
     Setting("refresh_s", _seconds, "how old the newest, still changing bars may be before they are asked for again"),
     Setting("cache_mb", _whole(0, 65536), "memory for cached bars and rendered replies"),
     Setting("spool_mb", _whole(1, 1048576), "disk for batches that wait while the database is away"),

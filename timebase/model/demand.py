@@ -19,6 +19,7 @@ class Question:
     interval: Interval
     range: TimeRange
     limit: int | None = None
+    keep: str = "oldest"  # of more bars than the limit: "oldest" (then `next` leads on) or "newest"
     adjust: str = "raw"  # raw | splits | dividends | all
     provider: str | None = None  # only this one
     as_of_us: int | None = None

@@ -1,0 +1,82 @@
+"""The command line: one line per command; the work happens in `timebase.cli`."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from timebase.errors import TimeBaseError
+
+FORMATS = ("table", "csv", "json", "ndjson", "arrow", "parquet")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="timebase",
+        description="A self-hosted market-data server. Start it with `timebase serve`; ask it with `timebase get AAPL`.",
+        epilog="Commands that ask use the server at TIMEBASE_HOST:TIMEBASE_PORT (or TIMEBASE_SERVER=http://…); "
+        "when none runs there, they start one for themselves and stop it afterwards.",
+    )
+    parser.add_argument("--config", metavar="FILE", help="configuration file (default: ./timebase.yaml)")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="run the server")
+    serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    serve.add_argument("--port", help="port to listen on (default 8080; 0 takes a free one)")
+
+    get = commands.add_parser("get", help="print or save the bars of a symbol")
+    get.add_argument("symbol")
+    _add_range(get)
+    get.add_argument("--limit", type=int, help="at most so many bars; without --start the newest")
+    get.add_argument("--adjust", default="raw", choices=("raw", "splits", "dividends", "all"))
+    get.add_argument("--format", choices=FORMATS, help="default: table, or what the ending of FILE says")
+    get.add_argument("-o", "--output", metavar="FILE", help="write to FILE instead of the terminal")
+
+    backfill = commands.add_parser("backfill", help="fetch and store many symbols; run it again to resume")
+    backfill.add_argument("symbols", nargs="+", metavar="SYMBOL")
+    _add_range(backfill)
+    backfill.add_argument("--jobs", type=int, default=2, help="symbols fetched at the same time (default 2)")
+
+    commands.add_parser("providers", help="list the providers, their states and reasons")
+
+    coverage = commands.add_parser("coverage", help="show which ranges of a symbol are stored")
+    coverage.add_argument("symbol")
+
+    commands.add_parser("check", help="check configuration and manifests, naming every fault at once")
+    commands.add_parser("migrate", help="bring the database to the schema of this version")
+
+    plugin = commands.add_parser("plugin", help="work on provider plugins")
+    plugin_commands = plugin.add_subparsers(dest="plugin_command", required=True, metavar="COMMAND")
+    new = plugin_commands.add_parser("new", help="write the skeleton of a new provider, with a test")
+    new.add_argument("name", help='as in "my-vendor"')
+    new.add_argument("--folder", metavar="DIR", default="manifests", help="where to put it (default ./manifests)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    try:
+        return _command(args.command)(args)
+    except TimeBaseError as exc:
+        print(f"timebase: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _command(name: str) -> Callable[[argparse.Namespace], int]:
+    """The function that runs a command; imported late, so that `--help` is instant."""
+    from importlib import import_module  # noqa: PLC0415
+
+    run: Callable[[argparse.Namespace], int] = import_module(f"timebase.cli.{name}").run
+    return run
+
+
+def _add_range(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--interval", default="1d", help="1m 5m 15m 30m 1h 4h 1d 1wk 1mo (default 1d)")
+    parser.add_argument("--start", help="2024-01-31, 2024-01-31T09:30Z, -30d, or epoch seconds")
+    parser.add_argument("--end", help="exclusive; default: now")
+    parser.add_argument("--provider", help="ask this provider only")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

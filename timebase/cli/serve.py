@@ -1,0 +1,52 @@
+"""`timebase serve`: the server in the foreground until SIGINT or SIGTERM."""
+
+import argparse
+import logging
+import signal
+from pathlib import Path
+
+import trio
+
+from timebase.app import run as run_server
+from timebase.config import Settings, load_settings
+from timebase.logs import set_up_logs
+
+logger = logging.getLogger("timebase")
+
+
+def run(args: argparse.Namespace) -> int:
+    overrides = {name: value for name in ("host", "port") if (value := getattr(args, name)) is not None}
+    settings = load_settings(file=Path(args.config) if args.config else None, overrides=overrides)
+    set_up_logs(settings.log_format, settings.log_level)
+    trio.run(_serve, settings)
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_stop_on_signal, stop)
+        await run_server(settings, stop, lambda port: _say_where(settings, port))
+        nursery.cancel_scope.cancel()
+
+
+async def _stop_on_signal(stop: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """The first signal stops in order, the second at once."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            if stop.is_set():
+                raise KeyboardInterrupt
+            logger.info("%s: stopping; what was accepted is stored first", signal.Signals(number).name)
+            stop.set()
+
+
+def _say_where(settings: Settings, port: int) -> None:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{port}"
+    database = "embedded PostgreSQL" if settings.database_url is None else "PostgreSQL at TIMEBASE_DATABASE_URL"
+    logger.info("TimeBase listens on %s", url)
+    logger.info("data lies in %s (%s)", settings.data_dir.absolute(), database)
+    logger.info("try: %s/api/v1/data/DEMO-STOCK?interval=1d&start=-90d", url)
+    logger.info("     %s/api/v1/data/DEMO-CRYPTO?interval=1m&start=-2h&format=csv", url)
+    logger.info("     %s/docs", url)

@@ -1,0 +1,248 @@
+"""question -> [historian] -> answer: what is stored, what must be asked for, of whom, and what comes of it.
+
+Every answer is of one provider: prices of two vendors are never mixed in one reply. The first in the router's order
+whose stored bars answer the whole question wins without being asked; otherwise they are asked in that order, each for
+exactly what its own series lacks, until one delivers.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from timebase.clock import now_us
+from timebase.errors import (
+    AllProvidersFailed,
+    NotSupported,
+    ProviderError,
+    RateLimited,
+    StoreUnavailable,
+    SymbolNotFound,
+    TimeBaseError,
+    UnknownProvider,
+    UnknownSymbol,
+)
+from timebase.history.answer import Answer, Completion, Freshness, Missing
+from timebase.history.cover import align
+from timebase.history.fetcher import Fetcher
+from timebase.history.flights import Catch
+from timebase.history.reader import Reader
+from timebase.model.bars import Bars
+from timebase.model.demand import Question
+from timebase.model.instrument import Instrument, canonical_symbol, classify
+from timebase.model.receipt import Attempt
+from timebase.model.series import Series
+from timebase.router.router import Plan, Router
+from timebase.storage.store import Store
+from timebase.supervisor.roster import Roster
+
+ANSWERS_KEPT = 4_096  # receipts without their bars: some hundred bytes each
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The series that answers a question, and what it took."""
+
+    instrument: Instrument
+    series: Series
+    catch: Catch
+    is_stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An answer given before: right while the series is unchanged and (when its end still changes) until `until_us`."""
+
+    answer: Answer
+    generation: int
+    until_us: int | None
+
+
+class Historian:
+    """Answers questions about the past."""
+
+    def __init__(self, *, store: Store, router: Router, roster: Roster, fetcher: Fetcher, reader: Reader) -> None:
+        self._store = store
+        self._router = router
+        self._roster = roster
+        self._fetcher = fetcher
+        self._reader = reader
+        self._answers: OrderedDict[Question, Kept] = OrderedDict()
+
+    async def answer(self, question: Question) -> Answer:
+        """Raises: RequestError, AllProvidersFailed, StoreUnavailable."""
+        kept = self._recall(question)
+        if kept is not None:
+            return kept
+        try:
+            found = await self._find(question)
+            return await self._read(question, found)
+        except StoreUnavailable:
+            stale = self._answers.get(question)
+            if stale is None:
+                raise
+            return _as_stale(stale.answer)
+
+    async def complete(self, question: Question) -> Completion:
+        """Fetch what the question lacks without reading it. Raises as `answer` does."""
+        found = await self._find(question)
+        missing = await self._missing(question, found)
+        catch = found.catch
+        return Completion(
+            found.series, tuple(catch.attempts), tuple(missing), catch.new, catch.revised, tuple(catch.warnings)
+        )
+
+    async def explain(self, question: Question) -> dict[str, object]:
+        """Who would be asked, in which order and why, and what is stored already. Asks nobody."""
+        instrument = await self._instrument(question.symbol)
+        plan = self._router.plan(question, instrument)
+        stored = []
+        for series in await self._stored(instrument, question, plan):
+            gaps = await self._fetcher.gaps(question, series)
+            would_ask = [[part.start_us // 1000, part.end_us // 1000] for part in gaps.ranges.parts]
+            stored.append({"provider": series.provider, "complete": not gaps, "would_ask_for": would_ask})
+        return {**self._router.explain(question, instrument), "stored": stored}
+
+    # --- what was answered before ---
+
+    def _recall(self, question: Question) -> Answer | None:
+        kept = self._answers.get(question)
+        if kept is None or question.refresh:
+            return None
+        is_unchanged = kept.generation == self._store.generation(kept.answer.series.id)
+        if is_unchanged and (kept.until_us is None or now_us() < kept.until_us):
+            self._answers.move_to_end(question)
+            return kept.answer
+        return None if self._store.is_up else _as_stale(kept.answer)
+
+    def _keep(self, answer: Answer, generation: int) -> None:
+        """Only what is complete and fresh: the rest is asked for again."""
+        if answer.missing or answer.freshness.is_stale:
+            return
+        question = replace(answer.question, refresh=False)
+
+        async def load() -> Bars:
+            return (await self._reader.read(question, answer.series)).bars
+
+        kept = replace(answer, question=question, source="cache", attempts=(), load=load)
+        self._answers[question] = Kept(kept, generation, answer.freshness.fresh_until_us)
+        self._answers.move_to_end(question)
+        if len(self._answers) > ANSWERS_KEPT:
+            self._answers.popitem(last=False)
+
+    # --- who answers ---
+
+    async def _find(self, question: Question) -> Found:
+        instrument = await self._instrument(question.symbol)
+        plan = self._router.plan(question, instrument)
+        stored = await self._stored(instrument, question, plan)
+        if not question.refresh:
+            for series in stored:
+                if not await self._fetcher.gaps(question, series):
+                    return Found(instrument, series, Catch())
+        caught = Catch()
+        errors: list[ProviderError] = []
+        for candidate in plan.candidates:
+            (known,) = await self._store.upsert_instruments((instrument,))
+            series = await self._store.series(known, candidate.slug, question.interval)
+            fetched = await self._fetcher.fetch(candidate, question, series, known)
+            caught.add(fetched.catch)
+            if fetched.error is None:
+                return Found(known, series, caught)
+            errors.append(fetched.error)
+        for series in stored:
+            if len(await self._store.read(series, question.range, limit=1)):
+                return Found(instrument, series, caught, is_stale=True)
+        raise await self._nobody(question, plan, caught.attempts, errors)
+
+    async def _instrument(self, symbol: str) -> Instrument:
+        """What the store knows, else what a manifest lists, else a guess from the symbol's form."""
+        canonical = canonical_symbol(symbol)
+        known = await self._store.instrument(canonical)
+        if known is not None:
+            return known
+        listed = next((each for each in self._roster.symbols() if each.symbol == canonical), None)
+        return listed or Instrument(0, canonical, classify(canonical))
+
+    async def _stored(self, instrument: Instrument, question: Question, plan: Plan) -> list[Series]:
+        """The series there are for a question, in the plan's order; those whose provider is not in it come last."""
+        if not instrument.id:
+            return []
+        place = {candidate.slug: at for at, candidate in enumerate(plan.candidates)}
+        fitting = [
+            series
+            for series in await self._store.series_of(instrument.id)
+            if series.interval is question.interval and question.provider in (None, series.provider)
+        ]
+        return sorted(fitting, key=lambda series: place.get(series.provider, len(place)))
+
+    async def _nobody(
+        self, question: Question, plan: Plan, attempts: Sequence[Attempt], errors: Sequence[ProviderError]
+    ) -> TimeBaseError:
+        """The error that says best why nobody answered."""
+        symbol = canonical_symbol(question.symbol)
+        slugs = tuple(state.slug for state in self._roster.all())
+        if question.provider is not None and question.provider not in slugs:
+            return UnknownProvider(question.provider, slugs)
+        if errors and all(isinstance(error, SymbolNotFound) for error in errors):
+            return UnknownSymbol(symbol, await self._store.near_symbols(symbol, 5), attempts)
+        if errors:
+            waits = [e.retry_after_s for e in errors if isinstance(e, RateLimited) and e.retry_after_s is not None]
+            return AllProvidersFailed(symbol, attempts, retry_after_s=min(waits, default=None))
+        reasons = "; ".join(f"{refused.slug}: {refused.reason}" for refused in plan.refused)
+        return NotSupported(f"no provider can answer {question.interval} bars of {symbol} ({reasons or 'there is none'})")
+
+    # --- the answer ---
+
+    async def _read(self, question: Question, found: Found) -> Answer:
+        series = found.series
+        generation = self._store.generation(series.id)
+        reading = await self._reader.read(question, series)
+        missing = await self._missing(question, found)
+
+        async def load() -> Bars:  # noqa: RUF029 - what was just read; a kept answer reads again
+            return reading.bars
+
+        answer = Answer(
+            question=question,
+            instrument=found.instrument,
+            series=series,
+            version=reading.version,
+            source="fetched" if found.catch.attempts and not found.is_stale else "store",
+            load=load,
+            attempts=tuple(found.catch.attempts),
+            missing=tuple(missing),
+            freshness=await self._freshness(question, found),
+            adjustment=reading.adjustment,
+            warnings=(*found.catch.warnings, *reading.warnings, *_warn_of(missing)),
+            next_start_us=reading.next_start_us,
+        )
+        self._keep(answer, generation)
+        return answer
+
+    async def _missing(self, question: Question, found: Found) -> list[Missing]:
+        coverage = await self._store.coverage(found.series.id)
+        return self._reader.missing(question, found.series, coverage, self._fetcher.head(found.series), now_us())
+
+    async def _freshness(self, question: Question, found: Found) -> Freshness:
+        """An answer whose range is settled is final; one that reaches into the present is fresh for `refresh_s`."""
+        coverage = await self._store.coverage(found.series.id)
+        whole = align(question.range, found.series.interval, now_us())
+        is_final = whole is not None and coverage.covers(whole)
+        head = self._fetcher.head(found.series)
+        return Freshness(
+            checked_us=head.asked_us if head else coverage.updated_us,
+            fresh_until_us=None if is_final else self._fetcher.fresh_until_us(found.series),
+            is_stale=found.is_stale,
+        )
+
+
+def _warn_of(missing: Sequence[Missing]) -> list[str]:
+    return [f"{each.range} is missing: {each.why}" for each in missing[:10]]
+
+
+def _as_stale(answer: Answer) -> Answer:
+    return replace(
+        answer,
+        freshness=replace(answer.freshness, is_stale=True),
+        warnings=(*answer.warnings, "the database is away: this is an answer from memory, and it may be out of date"),
+    )
