@@ -6,6 +6,7 @@ Each takes bars and answers new ones and what to tell the client ("" when nothin
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from timebase.model.bars import Bars, Flag
 from timebase.model.timerange import TimeRange, to_datetime
@@ -41,15 +42,21 @@ def fill_volume(bars: Bars) -> tuple[Bars, str]:
 
 
 def drop_copies(bars: Bars) -> tuple[Bars, str]:
-    """Needs ascending time. Copies of the same bar beside each other, equal in every column, are one bar."""
+    """Needs ascending time. Rows beside each other that are equal in every column are one bar."""
     if len(bars) < 2 or (bars.time[1:] != bars.time[:-1]).all():
         return bars, ""
     copy = np.zeros(len(bars), np.bool_)
-    copy[1:] = np.logical_and.reduce([column[1:] == column[:-1] for column in bars.columns()])
+    copy[1:] = np.logical_and.reduce([_repeats(column) for column in bars.columns()])
     dropped = int(np.count_nonzero(copy))
     if not dropped:
         return bars, ""
     return bars.pick(~copy), f"{count(dropped)} dropped: exact copies"
+
+
+def _repeats(column: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Whether each value but the first equals the one before it; a missing number equals a missing number."""
+    now, before = column[1:], column[:-1]
+    return np.asarray((now == before) | ((now != now) & (before != before)))
 
 
 def count(bars: int) -> str:

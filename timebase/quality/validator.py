@@ -63,11 +63,13 @@ def validate(batch: Batch, asset_class: AssetClass) -> Batch:
 
 
 def judge(bars: Bars, context: Context) -> tuple[Bars, tuple[Refused, ...], tuple[str, ...]]:
-    """Repair what may be repaired, then ask every rule of what is left."""
+    """Put the rows in order, ask every rule of what is left, then fill what the good ones lack.
+
+    Refused rows leave as they came, so that quarantine shows what the provider really said.
+    """
     bars, unsorted = sort(bars)
-    bars, unstated = fill_volume(bars)
     bars, copied = drop_copies(bars)
-    warnings = [unsorted, unstated, copied]
+    warnings = [unsorted, copied]
     refused: list[Refused] = []
     for rule in RULES:
         with np.errstate(all="ignore"):  # 1e308 is a silly price, but comparing it must not warn
@@ -77,7 +79,8 @@ def judge(bars: Bars, context: Context) -> tuple[Bars, tuple[Refused, ...], tupl
             bars = bars.pick(~bad)
             rows = refused[-1].bars
             warnings.append(f"{count(len(rows))} refused by rule {rule.name}: {rule.says}, first at {first(rows)}")
-    return bars, tuple(refused), tuple(warnings)
+    bars, unstated = fill_volume(bars)
+    return bars, tuple(refused), (*warnings, unstated)
 
 
 def mark_forming(bars: Bars, context: Context) -> Bars:
