@@ -35,7 +35,7 @@ def rows() -> bytes:
 async def main(database_url: str) -> None:
     data = rows()
 
-    async def pieces():  # noqa: ANN202
+    async def pieces():
         for at in range(0, len(data), 1 << 20):
             yield data[at : at + (1 << 20)]
 

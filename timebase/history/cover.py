@@ -30,6 +30,8 @@ class Gaps:
 
 def align(asked: TimeRange, interval: Interval, now_us: int) -> TimeRange | None:
     """The whole periods that `asked` touches, up to now; None when all of it lies in the future."""
+    if asked.start_us >= now_us:
+        return None
     last_open_us = interval.floor_us(asked.end_us)
     end_us = asked.end_us if last_open_us == asked.end_us else interval.end_us(last_open_us)
     start_us, end_us = interval.floor_us(asked.start_us), min(end_us, now_us)

@@ -134,4 +134,3 @@ class Fetcher:
         if patience.cancelled_caught:
             raise UpstreamTimeout(f"silent for {self._patience_s:g} s")
         return ticket
-

@@ -68,13 +68,16 @@ class Historian:
         self._reader = reader
         self._answers: OrderedDict[Question, Kept] = OrderedDict()
 
-    async def answer(self, question: Question) -> Answer:
-        """Raises: RequestError, AllProvidersFailed, StoreUnavailable."""
+    async def answer(self, question: Question, attempts: list[Attempt]) -> Answer:
+        """The answer; `attempts` is appended to on the way, for whoever has to stop waiting.
+
+        Raises: RequestError, AllProvidersFailed, StoreUnavailable.
+        """
         kept = self._recall(question)
         if kept is not None:
             return kept
         try:
-            found = await self._find(question)
+            found = await self._find(question, attempts)
             return await self._read(question, found)
         except StoreUnavailable:
             stale = self._answers.get(question)
@@ -82,9 +85,9 @@ class Historian:
                 raise
             return _as_stale(stale.answer)
 
-    async def complete(self, question: Question) -> Completion:
+    async def complete(self, question: Question, attempts: list[Attempt]) -> Completion:
         """Fetch what the question lacks without reading it. Raises as `answer` does."""
-        found = await self._find(question)
+        found = await self._find(question, attempts)
         missing = await self._missing(question, found)
         catch = found.catch
         return Completion(
@@ -131,7 +134,7 @@ class Historian:
 
     # --- who answers ---
 
-    async def _find(self, question: Question) -> Found:
+    async def _find(self, question: Question, attempts: list[Attempt]) -> Found:
         instrument = await self._instrument(question.symbol)
         plan = self._router.plan(question, instrument)
         stored = await self._stored(instrument, question, plan)
@@ -139,7 +142,7 @@ class Historian:
             for series in stored:
                 if not await self._fetcher.gaps(question, series):
                     return Found(instrument, series, Catch())
-        caught = Catch()
+        caught = Catch(attempts)
         errors: list[ProviderError] = []
         for candidate in plan.candidates:
             (known,) = await self._store.upsert_instruments((instrument,))
@@ -189,7 +192,9 @@ class Historian:
             waits = [e.retry_after_s for e in errors if isinstance(e, RateLimited) and e.retry_after_s is not None]
             return AllProvidersFailed(symbol, attempts, retry_after_s=min(waits, default=None))
         reasons = "; ".join(f"{refused.slug}: {refused.reason}" for refused in plan.refused)
-        return NotSupported(f"no provider can answer {question.interval} bars of {symbol} ({reasons or 'there is none'})")
+        return NotSupported(
+            f"no provider can answer {question.interval} bars of {symbol} ({reasons or 'there is none'})"
+        )
 
     # --- the answer ---
 
@@ -199,7 +204,7 @@ class Historian:
         reading = await self._reader.read(question, series)
         missing = await self._missing(question, found)
 
-        async def load() -> Bars:  # noqa: RUF029 - what was just read; a kept answer reads again
+        async def load() -> Bars:
             return reading.bars
 
         answer = Answer(
