@@ -20,7 +20,8 @@ from timebase.manifest.manifest import (
     Reach,
     Secret,
 )
-from timebase.manifest.options import EXAMPLES, WRONG, fault_of, typed
+from timebase.manifest.options import EXAMPLES, WRONG, fault_of, typed, wrong_values
+from timebase.manifest.overrule import overrule
 from timebase.model.instrument import AssetClass, Instrument, canonical_symbol, classify
 from timebase.model.interval import Interval, parse_interval
 from timebase.model.timerange import DAY_US, HOUR_US, MINUTE_US, to_us
@@ -69,9 +70,35 @@ def load_manifests(roots: Iterable[Path]) -> tuple[tuple[Manifest, ...], tuple[B
     return tuple(good.values()), tuple(broken)
 
 
+def load_folders(
+    roots: Iterable[Path], own: Mapping[str, Mapping[str, Any]], environ: Mapping[str, str]
+) -> tuple[tuple[Manifest, ...], list[str]]:
+    """Everything in `roots` as the operator's configuration `own` (by slug) makes it, and every fault of both.
+
+    A provider of which nothing is configured may lack required options and secrets: it waits, and says for what.
+    """
+    manifests, broken = load_manifests(roots)
+    faults = [fault for one in broken for fault in one.faults]
+    slugs = [manifest.slug for manifest in manifests]
+    strangers = [slug for slug in own if slug not in slugs]
+    faults += [f"providers.{slug}: there is no such provider; write {near(slug, slugs)}" for slug in strangers]
+    good: list[Manifest] = []
+    for manifest in manifests:
+        try:
+            good.append(overrule(manifest, own.get(manifest.slug, {})))
+        except ConfigError as error:
+            faults += error.faults
+        else:
+            faults += wrong_values(manifest, own.get(manifest.slug, {}), environ)
+    return tuple(good), faults
+
+
 def twice(manifest: Manifest, first: Path) -> BrokenManifest:
     """`manifest` has the slug of the one in `first`."""
-    line = parse_document((manifest.folder / FILE).read_text("utf-8", errors="replace")).line(("slug",))
+    try:
+        line = parse_document(_read(manifest.folder / FILE)).line(("slug",))
+    except ConfigError:
+        line = 1
     said = f"slug `{manifest.slug}` is already taken by {first / FILE}; write another slug"
     return BrokenManifest(manifest.folder, (f"{manifest.folder / FILE}:{line}: {said}",))
 

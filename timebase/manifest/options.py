@@ -18,29 +18,22 @@ def resolve_options(manifest: Manifest, overrides: Mapping[str, object]) -> dict
 
     Raises: ConfigError with all faults, a line each.
     """
-    faults = _unknown("option", overrides, manifest.slug, manifest.options)
+    faults = wrong_options(manifest, overrides)
     resolved: dict[str, object] = {}
     for name, option in manifest.options.items():
-        if overrides.get(name) is None:
-            if option.required:
-                faults.append(
-                    f"{manifest.slug}: option `{name}` is not set; write "
-                    f"`providers: {{{manifest.slug}: {{options: {{{name}: {EXAMPLES[option.type]}}}}}}}`"
-                    f"{_described(option.description)}"
-                )
-            resolved[name] = option.default
-            continue
-        value = typed(option, overrides[name])
-        problem = f"must be of type {option.type}" if value is WRONG else fault_of(option, value)
-        if problem:
-            faults.append(f"{manifest.slug}: option `{name}` is {overrides[name]!r} but {problem}")
-        resolved[name] = value
+        is_set = overrides.get(name) is not None
+        resolved[name] = typed(option, overrides[name]) if is_set else option.default
+        if option.required and not is_set:
+            place = f"providers: {{{manifest.slug}: {{options: {{{name}: {EXAMPLES[option.type]}}}}}}}"
+            faults.append(
+                f"{manifest.slug}: option `{name}` is not set; write `{place}`{_described(option.description)}"
+            )
     if faults:
         raise ConfigError(faults)
     return resolved
 
 
-def resolve_secrets(manifest: Manifest, environ: Mapping[str, str], overrides: Mapping[str, str]) -> dict[str, str]:
+def resolve_secrets(manifest: Manifest, environ: Mapping[str, str], overrides: Mapping[str, object]) -> dict[str, str]:
     """The secrets that are set; the configuration wins over the environment. No fault ever holds a value.
 
     Raises: ConfigError with all faults, a line each.
@@ -59,6 +52,33 @@ def resolve_secrets(manifest: Manifest, environ: Mapping[str, str], overrides: M
     if faults:
         raise ConfigError(faults)
     return resolved
+
+
+def wrong_values(manifest: Manifest, own: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """What is wrong with the options and secrets that are set, and what else must be set once any is."""
+    options, secrets = own.get("options", {}), own.get("secrets", {})
+    is_begun = bool(options or secrets) or any(environ.get(secret.env) for secret in manifest.secrets.values())
+    if not is_begun:
+        return []
+    faults: list[str] = []
+    for resolve in (lambda: resolve_options(manifest, options), lambda: resolve_secrets(manifest, environ, secrets)):
+        try:
+            resolve()
+        except ConfigError as error:
+            faults += error.faults
+    return faults
+
+
+def wrong_options(manifest: Manifest, overrides: Mapping[str, object]) -> list[str]:
+    faults = _unknown("option", overrides, manifest.slug, manifest.options)
+    for name, option in manifest.options.items():
+        if overrides.get(name) is None:
+            continue
+        value = typed(option, overrides[name])
+        problem = f"must be of type {option.type}" if value is WRONG else fault_of(option, value)
+        if problem:
+            faults.append(f"{manifest.slug}: option `{name}` is {overrides[name]!r} but {problem}")
+    return faults
 
 
 def typed(option: Option, value: object) -> Any:  # noqa: ANN401
