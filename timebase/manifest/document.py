@@ -13,10 +13,12 @@ HINTS = {
     "cannot start any token": "spaces instead of the tab, and quotes around text that begins with a special character",
     "mapping values are not allowed": "quotes around text that holds a colon, and the same indentation for all keys",
     "expected <block end>": "all keys of one level with the same indentation",
-    "found unexpected end of stream": "the missing closing quote or bracket",
-    "while scanning a quoted": "the missing closing quote",
-    "expected ',' or": "the missing comma or closing bracket",
+    "quoted scalar": "the missing closing quote",
+    "flow": "the missing comma or closing bracket",
+    "aliases": "the value itself",
+    "could not determine a constructor": "the value without its !tag",
 }
+OPENED = ("quoted scalar", "flow")  # the fault is where it opens, not where the parser gave up
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,9 @@ def parse_document(text: str) -> Document:
 
 
 def _syntax_fault(error: yaml.MarkedYAMLError) -> Fault:
-    mark = error.problem_mark or error.context_mark
     said = " ".join(part for part in (error.context, error.problem) if part)
+    is_open = any(sign in said for sign in OPENED)
+    mark = (error.context_mark if is_open else None) or error.problem_mark or error.context_mark
     hint = next((hint for sign, hint in HINTS.items() if sign in said), "quotes around text with special characters")
     return Fault(mark.line + 1 if mark else 1, f"this is not YAML: {said}; write {hint}")
 

@@ -157,6 +157,11 @@ symbols: [5]
         (("rate_limits", "slug: other\nrate_limits"), "7: `slug` is written twice, first on line 2; write it once"),
         (("rate_limits", "capabilities: []\nrate_limits"), "7: `capabilities` is empty; write "),
         (("rate_limits", "\trate_limits"), "7: this is not YAML: "),
+        (
+            ("1mo]", "1mo"),
+            "6: this is not YAML: while parsing a flow sequence expected ',' or ']', but got ':'; write the missing",
+        ),
+        (('in seconds"', "in seconds"), "8: this is not YAML: while scanning a quoted scalar found unexpected end"),
         (("Yahoo Finance Provider", "a: b"), "1: this is not YAML: mapping values are not allowed here; write quotes"),
         (("Yahoo Finance Provider", "&a [*a, *a]"), "1: this is not YAML: aliases (*name) are not understood here"),
         (("rate_limits", "cost: !!python/name:os.x ''\nrate_limits"), "7: this is not YAML: could not determine a "),

@@ -145,7 +145,7 @@ def test_a_check_of_all_folders_names_the_faults_of_files_and_configuration(tmp_
     manifests, faults = load_folders([tmp_path], own, {})
     assert [(manifest.slug, manifest.priority) for manifest in manifests] == [("a", 3)]
     assert [fault.partition("; ")[0].removeprefix(f"{tmp_path}/") for fault in faults] == [
-        "b/config.yaml:2: this is not YAML: while parsing a flow node expected the node content, but found "
+        "b/config.yaml:1: this is not YAML: while parsing a flow node expected the node content, but found "
         "'<stream end>'",
         "providers.aa: there is no such provider",
         "a: option `n` is 'x' but must be of type int",
