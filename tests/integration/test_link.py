@@ -1,0 +1,262 @@
+"""The link between the core and real plugin processes of the Python SDK, over ipc://."""
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trio
+
+from timebase.errors import (
+    AuthFailed, Malformed, ProviderError, RateLimited, SymbolNotFound, Unavailable, Unsupported, Upstream,
+    UpstreamTimeout,
+)  # fmt: skip
+from timebase.link.address import RunDirectory, open_run_directory
+from timebase.link.provider_link import ProviderLink, open_link
+from timebase.model.bars import Bars
+from timebase.model.demand import Demand
+from timebase.model.instrument import AssetClass, CorporateAction, Instrument
+from timebase.model.interval import Interval
+from timebase.model.series import Series
+from timebase.model.timerange import DAY_US, MINUTE_US, TimeRange
+
+ROOT = Path(__file__).parents[2]
+
+PLUGIN = '''
+import asyncio, os, threading, time
+from array import array
+import anyio
+from timebase.sdk import *
+
+MINUTE = 60_000_000
+
+def minutes(start_us, n):
+    times = array("q", range(start_us, start_us + n * MINUTE, MINUTE))
+    prices = array("d", [100.0]) * n
+    return Bars(times, prices, prices, prices, prices, array("d", bytes(8 * n)))
+
+class Plugin(Provider):
+    backend = os.environ.get("BACKEND", "asyncio")
+
+    async def setup(self):
+        if self.options.get("setup") == "auth":
+            raise AuthFailed("the key was refused")
+        if self.options.get("setup") == "bug":
+            {}["nothing"]
+        if self.options.get("setup") == "hang":
+            await anyio.sleep_forever()
+        self.log.warning("set up with %s", sorted(self.secrets))
+        self.stopped = []
+
+    async def history(self, request):
+        answer = getattr(self, "answer_" + request.symbol.lower(), None)
+        if answer is None:
+            raise SymbolNotFound(request.symbol)
+        async for part in answer(request):
+            yield part
+
+    async def answer_rows(self, request):
+        yield minutes(request.start_us, (request.end_us - request.start_us) // MINUTE)
+
+    async def answer_nothing(self, request):
+        request.warn("a holiday")
+        return
+        yield
+
+    async def answer_actions(self, request):
+        yield CorporateAction(request.start_us, "split", 4.0)
+        yield minutes(request.start_us, 3)
+        yield [CorporateAction(request.start_us, "dividend", 0.25, "USD")]
+
+    async def answer_backwards(self, request):
+        whole = minutes(request.start_us, 100_000)
+        yield Bars(*(getattr(whole, name)[::-1] for name in ("time", "open", "high", "low", "close", "volume")))
+
+    async def answer_endless(self, request):
+        at_us = request.start_us
+        try:
+            while True:
+                yield minutes(at_us, 10)
+                at_us += 10 * MINUTE
+        finally:
+            self.stopped.append(request.symbol)
+
+    async def answer_stopped(self, request):
+        while not self.stopped:
+            await anyio.sleep(0.01)
+        yield minutes(request.start_us, 1)
+
+    async def answer_limited(self, request):
+        raise RateLimited("too fast", retry_after_s=2.5)
+        yield
+
+    async def answer_partial(self, request):
+        yield minutes(request.start_us, 5)
+        raise Upstream("502 in the middle")
+
+    async def answer_timeout(self, request):
+        raise TimeoutError("no answer in 30 s")
+        yield
+
+    async def answer_bug(self, request):
+        yield minutes(0, "x")
+
+    async def answer_group(self, request):
+        async with anyio.create_task_group():
+            raise Unsupported("not this far back")
+        yield
+
+    async def answer_spending(self, request):
+        await self.spend(3)
+        yield minutes(request.start_us, 1)
+
+    async def answer_mute(self, request):
+        await anyio.sleep_forever()
+        yield
+
+    async def answer_blocked(self, request):
+        time.sleep(3600)
+        yield
+
+    async def answer_vanish(self, request):
+        yield minutes(request.start_us, 5)
+        os._exit(3)
+
+    async def symbols(self, query, limit):
+        return [Instrument(0, f"{query}{i}", AssetClass.STOCK, currency="USD") for i in range(limit + 5)]
+
+class Threaded(Provider):
+    def setup(self):
+        self.options["ready"] = True
+
+    def history(self, request):
+        assert threading.current_thread() is not threading.main_thread()
+        if request.symbol == "LONE":
+            return minutes(request.start_us, 2)
+        if request.symbol == "NONE":
+            return None
+        if request.symbol == "STUCK":
+            time.sleep(3600)
+        if request.symbol == "SPEND":
+            self.spend_sync(2)
+        if request.symbol == "WAIT":
+            return self.wait(request)
+        return self.pages(request)
+
+    def pages(self, request):
+        for page in range(10):
+            yield minutes(request.start_us + page * MINUTE, 1)
+
+    async def wait(self, request):
+        return [minutes(request.start_us, 1)]
+'''
+
+
+@dataclass
+class Running:
+    """A plugin process and what it asked for."""
+
+    link: ProviderLink
+    process: trio.Process
+    spent: list[int] = field(default_factory=list)
+    logged: list[tuple[str, str]] = field(default_factory=list)
+    refusal: ProviderError | None = None
+    ended_with: BaseException | None = None
+
+    async def spend(self, n: int) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.refusal is not None:
+            raise self.refusal
+        self.spent.append(n)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        try:
+            await self.link.run(self.spend, lambda level, text: self.logged.append((level, text)), task_status=task_status)
+        except ProviderError as error:
+            self.ended_with = error
+
+    async def hello(self, **options: object) -> tuple[str, ...]:
+        with trio.fail_after(20):
+            return await self.link.hello(slug="test", options=options, secrets={"key": "hush"}, cache_dir="/nowhere")
+
+
+Start = Callable[..., AbstractAsyncContextManager[Running]]
+
+
+@pytest.fixture
+def run_directory():
+    with open_run_directory() as directory:
+        yield directory
+
+
+@pytest.fixture
+def start(tmp_path: Path, run_directory: RunDirectory) -> Start:
+    """`async with start("Plugin") as running`: a plugin process with its link in the making."""
+    file = tmp_path / "plugin.py"
+    file.write_text(PLUGIN)
+
+    @asynccontextmanager
+    async def started(
+        name: str = "Plugin", *, command: list[str] | None = None, backend: str = "asyncio", credit: int = 4
+    ) -> AsyncIterator[Running]:
+        address = run_directory.new_address()
+        arguments = command or [sys.executable, "-m", "timebase.sdk.run", f"{file}:{name}"]
+        environ = {**os.environ, "TIMEBASE_LINK": address, "BACKEND": backend, "PYTHONPATH": str(ROOT)}
+        async with open_link(address, credit=credit) as link, trio.open_nursery() as nursery:
+            process = await trio.lowlevel.open_process(
+                arguments, env=environ, stdin=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            running = Running(link, process)
+            await nursery.start(running.run)
+            try:
+                yield running
+            finally:
+                process.kill()
+                with trio.CancelScope(shield=True):
+                    await process.wait()
+                nursery.cancel_scope.cancel()
+
+    return started
+
+
+def a_demand(symbol: str, n: int = 10, interval: Interval = Interval.M1) -> Demand:
+    start_us = 20_000 * DAY_US
+    return Demand(
+        1, Series(1, 1, symbol, "test", interval), Instrument(1, symbol, AssetClass.STOCK),
+        TimeRange(start_us, start_us + n * MINUTE_US),
+    )  # fmt: skip
+
+
+async def ask(running: Running, symbol: str, n: int = 10) -> list[Bars | tuple[CorporateAction, ...]]:
+    with trio.fail_after(20):
+        async with running.link.history(a_demand(symbol, n)) as answer:
+            return [part async for part in answer]
+
+
+async def ask_bars(running: Running, symbol: str, n: int = 10) -> Bars:
+    parts = await ask(running, symbol, n)
+    return Bars.concat(part for part in parts if isinstance(part, Bars))
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+async def test_bars_arrive_as_they_were_sent(start: Start, backend: str) -> None:
+    async with start(backend=backend) as running:
+        assert await running.hello() == ("history", "symbols")
+        bars = await ask_bars(running, "ROWS", 150_000)
+        assert len(bars) == 150_000
+        assert bars.time[0] == 20_000 * DAY_US
+        assert (np.diff(bars.time) == MINUTE_US).all()
+        assert (bars.close == 100.0).all()
+
+
+async def test_a_shutdown_ends_the_process(start: Start) -> None:
+    async with start() as running:
+        await running.hello()
+        await running.link.shutdown()
+        with trio.fail_after(20):
+            assert await running.process.wait() == 0

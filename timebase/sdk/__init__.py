@@ -1,0 +1,41 @@
+"""All a plugin may import: the provider's base class, its data, and the errors it may raise.
+
+No DataFrame library is loaded here, so a plugin that needs none stays small.
+"""
+
+from timebase.errors import (
+    AuthFailed,
+    Empty,
+    Malformed,
+    ProviderError,
+    RateLimited,
+    SymbolNotFound,
+    Unavailable,
+    Unsupported,
+    Upstream,
+    UpstreamTimeout,
+)  # fmt: skip
+from timebase.model.instrument import AssetClass, CorporateAction, Instrument
+from timebase.model.interval import Interval
+from timebase.sdk.bars import Bars
+from timebase.sdk.provider import HistoryRequest, Provider
+
+__all__ = [
+    "AssetClass",
+    "AuthFailed",
+    "Bars",
+    "CorporateAction",
+    "Empty",
+    "HistoryRequest",
+    "Instrument",
+    "Interval",
+    "Malformed",
+    "Provider",
+    "ProviderError",
+    "RateLimited",
+    "SymbolNotFound",
+    "Unavailable",
+    "Unsupported",
+    "Upstream",
+    "UpstreamTimeout",
+]

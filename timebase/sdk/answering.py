@@ -1,0 +1,122 @@
+"""One question in the plugin: the provider's answer, sync or async, goes out as messages, at the asker's pace."""
+
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from inspect import isawaitable
+from typing import Any
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+
+from timebase.errors import ProviderError, Unsupported, Upstream, UpstreamTimeout
+from timebase.model.instrument import CorporateAction
+from timebase.sdk.bars import Bars
+from timebase.sdk.provider import Answered, HistoryRequest, Part, Provider, is_async
+from timebase.wire.envelope import Type, pack_message
+from timebase.wire.instruments import action_row
+
+Send = Callable[[bytes], Awaitable[None]]
+
+ACTION_ROWS = 5_000  # of one `actions` message
+
+
+class Outflow:
+    """The data messages of one question.
+
+    Order: pages as the provider gave them, each ascending; corporate actions gather until bars or the end come.
+    """
+
+    def __init__(self, id_: int, send: Send, credit: int, batch_rows: int) -> None:
+        self._id = id_
+        self._send = send
+        self._batch_rows = batch_rows
+        self._actions: list[CorporateAction] = []
+        self.credit = anyio.Semaphore(credit)
+
+    async def put(self, part: Part) -> None:
+        if isinstance(part, Bars):
+            await self.flush()
+            await self._put_bars(part.ascending())
+        elif isinstance(part, CorporateAction):
+            self._actions.append(part)
+        else:
+            for action in part:
+                if not isinstance(action, CorporateAction):
+                    raise TypeError(f"history gives Bars and CorporateActions, not {type(action).__name__}")
+                self._actions.append(action)
+
+    async def flush(self) -> None:
+        """Send the corporate actions that wait."""
+        rows = [action_row(action) for action in self._actions]
+        self._actions.clear()
+        for first in range(0, len(rows), ACTION_ROWS):
+            await self.credit.acquire()
+            await self._send(pack_message(Type.ACTIONS, self._id, rows=rows[first : first + ACTION_ROWS]))
+
+    async def _put_bars(self, bars: Bars) -> None:
+        for first in range(0, len(bars), self._batch_rows):
+            end = min(first + self._batch_rows, len(bars))
+            await self.credit.acquire()
+            await self._send(pack_message(Type.BARS, self._id, n=end - first, **bars.column_bytes(first, end)))
+
+
+async def answer_history(provider: Provider, request: HistoryRequest, out: Outflow) -> None:
+    """Everything but the end. A plain `def history` runs in one worker thread from its first line to its last."""
+    if is_async(provider.history):
+        given: Any = provider.history(request)
+        await _put_all(await given if isawaitable(given) else given, out)
+    else:
+        leftover = await anyio.to_thread.run_sync(_answer_in_thread, provider, request, out, abandon_on_cancel=True)
+        if leftover is not None:
+            await _put_all(await leftover if isawaitable(leftover) else leftover, out)
+    await out.flush()
+
+
+def _answer_in_thread(provider: Provider, request: HistoryRequest, out: Outflow) -> Any:  # noqa: ANN401
+    """Returns what only the event loop can handle: a `def` that gives back something to await."""
+    given = provider.history(request)
+    if isawaitable(given) or isinstance(given, AsyncIterable):
+        return given
+    for part in _parts(given):
+        anyio.from_thread.run(out.put, part)
+    return None
+
+
+async def _put_all(given: Answered, out: Outflow) -> None:
+    if isinstance(given, AsyncIterable):
+        async for part in given:
+            await out.put(part)
+    else:
+        for part in _parts(given):
+            await out.put(part)
+
+
+def _parts(given: Any) -> Iterable[Part]:  # noqa: ANN401
+    if given is None:
+        return ()
+    if isinstance(given, Bars | CorporateAction):
+        return (given,)
+    if isinstance(given, Iterable):
+        return given
+    raise TypeError(f"history gives Bars, pages of Bars or nothing, not {type(given).__name__}")
+
+
+async def call(method: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401
+    """Call a provider's method, in a worker thread when it is plain `def`."""
+    given = method(*args) if is_async(method) else await anyio.to_thread.run_sync(method, *args, abandon_on_cancel=True)
+    return await given if isawaitable(given) else given
+
+
+def typed(problem: BaseException) -> ProviderError:
+    """What a provider's exception is called on the wire."""
+    if isinstance(problem, ProviderError):
+        return problem
+    if isinstance(problem, BaseExceptionGroup):
+        inside, others = problem.split(ProviderError)
+        if inside is not None and others is None:
+            return typed(inside.exceptions[0])
+    if isinstance(problem, NotImplementedError):
+        return Unsupported(str(problem) or "this provider does not answer that kind of question")
+    if isinstance(problem, TimeoutError):
+        return UpstreamTimeout(str(problem) or "timed out")
+    return Upstream(f"{type(problem).__name__}: {problem}")

@@ -1,0 +1,281 @@
+"""A plugin's process: `python -m timebase.sdk.run path/to/provider.py:Class`, started by the supervisor.
+
+    TIMEBASE_LINK -> dial -> hello -> setup -> ready -> questions, each a task -> shutdown, or the end of stdin
+
+The process dies with its parent: a thread of its own waits for the end of stdin, so that not even a blocked event loop
+can keep it alive.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from timebase.errors import Malformed, ProviderError
+from timebase.link.plugin_link import PluginLink, open_plugin_link
+from timebase.link.socket import LinkClosed
+from timebase.model.instrument import AssetClass
+from timebase.model.interval import Interval
+from timebase.sdk.answering import Outflow, answer_history, call, typed
+from timebase.sdk.entrypoint import load_provider
+from timebase.sdk.provider import HistoryRequest, Provider
+from timebase.wire.envelope import BATCH_ROWS, Message, Type, pack_error, pack_message, parse_error
+from timebase.wire.instruments import instrument_row
+
+SDK = "timebase-python/1"
+GRACE_S = 2.0  # to close clients in after the parent is gone or has asked us to leave
+MAX_CREDIT = 64
+
+
+class Questions:
+    """The questions at work: answers `cancel` and `credit`, and turns what goes wrong into `error` messages."""
+
+    def __init__(self, link: PluginLink, tasks: TaskGroup) -> None:
+        self._link = link
+        self._tasks = tasks
+        self._scopes: dict[int, anyio.CancelScope] = {}
+        self._outflows: dict[int, Outflow] = {}
+        self._spend_ids = count(1)
+        self._spends: dict[int, _Permission] = {}
+
+    def start(self, id_: int, question: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
+        self._tasks.start_soon(self._answer, id_, question)
+
+    async def _answer(self, id_: int, question: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
+        with anyio.CancelScope() as scope:
+            self._scopes[id_] = scope
+            try:
+                await self._link.send(await question())
+            except LinkClosed:
+                raise
+            except Exception as problem:  # noqa: BLE001 - a provider may raise anything; the asker shall hear of it
+                await self._link.send(pack_error(id_, _told(problem)))
+        self._scopes.pop(id_, None)
+        self._outflows.pop(id_, None)
+
+    async def history(self, provider: Provider, message: Message, batch_rows: int) -> bytes:
+        request = HistoryRequest(
+            message.text("symbol"),
+            AssetClass(message.text("asset_class")),
+            Interval(message.text("interval")),
+            message.integer("start"),
+            message.integer("end"),
+        )
+        credit = min(message.integer("credit"), MAX_CREDIT)
+        out = self._outflows[message.id] = Outflow(message.id, self._link.send, credit, batch_rows)
+        await answer_history(provider, request, out)
+        warnings = {"warnings": request.warnings} if request.warnings else {}
+        return pack_message(Type.END, message.id, **warnings)
+
+    async def symbols(self, provider: Provider, message: Message) -> bytes:
+        limit = message.integer("limit")
+        found = await call(provider.symbols, message.text("query"), limit)
+        rows = [instrument_row(instrument) for instrument, _ in zip(found, range(limit), strict=False)]
+        return pack_message(Type.SYMBOLS, message.id, rows=rows)
+
+    def credit(self, message: Message) -> None:
+        if (out := self._outflows.get(message.id)) is not None:
+            for _ in range(min(message.integer("n", 1), MAX_CREDIT)):
+                out.credit.release()
+
+    def cancel(self, id_: int) -> None:
+        if (scope := self._scopes.get(id_)) is not None:
+            scope.cancel()
+
+    async def ask_to_spend(self, n: int) -> None:
+        """What `Provider.spend` does. Leaving early withdraws the wish."""
+        id_ = next(self._spend_ids)
+        permission = self._spends[id_] = _Permission()
+        try:
+            await self._link.send(pack_message(Type.SPEND, id_, n=n))
+            await permission.answered.wait()
+        finally:
+            if self._spends.pop(id_, None) is not None:
+                self._link.send_nowait(pack_message(Type.CANCEL, id_))
+        if permission.refusal is not None:
+            raise permission.refusal
+
+    def permit(self, message: Message) -> None:
+        if (permission := self._spends.pop(message.id, None)) is not None:
+            permission.refusal = parse_error(message) if message.type == Type.ERROR else None
+            permission.answered.set()
+
+
+class _Permission:
+    def __init__(self) -> None:
+        self.answered = anyio.Event()
+        self.refusal: ProviderError | None = None
+
+
+class _LinkLog(logging.Handler):
+    """Log lines of `Provider.log` go to the core; those that find no room go to stderr."""
+
+    def __init__(self, link: PluginLink) -> None:
+        super().__init__()
+        self._link = link
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record)
+        if not self._link.send_nowait(pack_message(Type.LOG, level=record.levelname.lower(), message=line)):
+            sys.stderr.write(line + "\n")
+
+
+async def serve(address: str, load: Callable[[], type[Provider]], backend: str) -> None:
+    """Answer questions until the core says shutdown, its connection is lost, or stdin ends."""
+    call_soon = _call_soon(backend)
+    try:
+        async with anyio.create_task_group() as tasks:
+
+            def leave() -> None:
+                with suppress(RuntimeError):  # the loop has ended by itself
+                    call_soon(tasks.cancel_scope.cancel)
+
+            threading.Thread(target=_leave_at_end_of_stdin, args=(leave,), daemon=True).start()
+            with open_plugin_link(address, on_gone=leave) as link:
+                await link.send(pack_message(Type.HELLO, sdk=SDK, pid=os.getpid()))
+                await _answer_questions(link, tasks, load)
+                tasks.cancel_scope.cancel()
+    except* LinkClosed:
+        pass  # the core is gone, and that is our end too
+
+
+async def _answer_questions(link: PluginLink, tasks: TaskGroup, load: Callable[[], type[Provider]]) -> None:
+    hello = await _next(link, Type.HELLO)
+    questions = Questions(link, tasks)
+    batch_rows = max(1, min(hello.integer("batch_rows", BATCH_ROWS), BATCH_ROWS))
+    # The core's messages are read while setup runs: it may spend, and a shutdown must not wait for it.
+    ready: list[Provider] = []
+    tasks.start_soon(_set_up, link, hello, load, questions, ready)
+    async with _closing(ready):
+        await _dispatch_all(link, questions, ready, batch_rows)
+
+
+async def _dispatch_all(link: PluginLink, questions: Questions, ready: list[Provider], batch_rows: int) -> None:
+    while True:
+        message = await link.receive()
+        match message.type:
+            case Type.HISTORY if ready:
+                questions.start(message.id, lambda m=message: questions.history(ready[0], m, batch_rows))  # type: ignore[misc]
+            case Type.SYMBOLS if ready:
+                questions.start(message.id, lambda m=message: questions.symbols(ready[0], m))  # type: ignore[misc]
+            case Type.CREDIT:
+                questions.credit(message)
+            case Type.CANCEL:
+                questions.cancel(message.id)
+            case Type.PING:
+                await link.send(pack_message(Type.PONG, message.id))
+            case Type.GRANTED | Type.ERROR:
+                questions.permit(message)
+            case Type.SHUTDOWN:
+                return
+            case _:
+                pass  # a newer core may say more than we know
+
+
+async def _set_up(
+    link: PluginLink, hello: Message, load: Callable[[], type[Provider]], questions: Questions, ready: list[Provider]
+) -> None:
+    try:
+        log = logging.getLogger(f"timebase.plugin.{hello.text('slug', '')}")
+        log.setLevel(logging.INFO)
+        log.propagate = False
+        log.addHandler(_LinkLog(link))
+        provider = load()(
+            options=hello.mapping("options"),
+            secrets={name: str(value) for name, value in hello.mapping("secrets").items()},
+            cache_dir=Path(hello.text("cache_dir", ".")),
+            log=log,
+            ask_to_spend=questions.ask_to_spend,
+        )
+        await call(provider.setup)
+    except Exception as problem:  # noqa: BLE001 - the operator shall hear whatever it was
+        await link.send(pack_error(hello.id, _told(problem)))
+        return
+    ready.append(provider)
+    await link.send(pack_message(Type.READY, hello.id, methods=list(provider.methods())))
+
+
+@asynccontextmanager
+async def _closing(ready: list[Provider]) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        with anyio.move_on_after(GRACE_S, shield=True):
+            for provider in ready:
+                await call(provider.close)
+
+
+async def _next(link: PluginLink, type_: Type) -> Message:
+    message = await link.receive()
+    if message.type != type_:
+        raise Malformed(f"{type_} wanted, not {message.type}")
+    return message
+
+
+def _told(problem: Exception) -> ProviderError:
+    """The typed error; the traceback of one that nobody expected goes to stderr, which is the core's log."""
+    error = typed(problem)
+    if error is not problem:
+        traceback.print_exception(problem)
+    return error
+
+
+def _call_soon(backend: str) -> Callable[[Callable[[], object]], object]:
+    """How another thread hands the running loop something to do, without waiting for it: the loop may be blocked."""
+    if backend == "trio":
+        import trio
+
+        return trio.lowlevel.current_trio_token().run_sync_soon
+    return asyncio.get_running_loop().call_soon_threadsafe
+
+
+def _leave_at_end_of_stdin(leave: Callable[[], None]) -> None:
+    with suppress(OSError):  # no stdin: no parent
+        while os.read(0, 4096):
+            pass
+    leave()
+    threading.Event().wait(GRACE_S + 1)
+    os._exit(1)
+
+
+def main(arguments: list[str]) -> int:
+    address = os.environ.get("TIMEBASE_LINK")
+    if len(arguments) != 1 or address is None:
+        sys.stderr.write("usage: TIMEBASE_LINK=ipc://… python -m timebase.sdk.run path/to/provider.py:Class\n")
+        return 2
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, and we follow it
+    backend, load = _loaded(arguments[0])
+    anyio.run(serve, address, load, backend, backend=backend)
+    return 0
+
+
+def _loaded(entrypoint: str) -> tuple[str, Callable[[], type[Provider]]]:
+    """The class decides on the event loop, so it is loaded first; a failure waits for someone to tell it to."""
+    try:
+        provider = load_provider(entrypoint)
+    except Exception as problem:  # noqa: BLE001 - importing anybody's code
+        failure = problem
+
+        def fail() -> type[Provider]:
+            raise failure
+
+        return "asyncio", fail
+    return provider.backend, lambda: provider
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a worker thread in a request that hangs must not keep the process
