@@ -1,0 +1,61 @@
+"""The demo provider: a synthetic market that answers at once and offline, for its own five symbols and no other.
+
+It imports numpy at the first question only, so that it stays small while nobody asks.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from markets import MARKETS, Market
+
+from timebase.sdk import Bars, CorporateAction, HistoryRequest, Instrument, Provider, SymbolNotFound
+
+MINUTE_US = 60_000_000
+DAY_US = 1440 * MINUTE_US
+
+
+class Demo(Provider):
+    """The same (symbol, interval, bar time) is the same bar on every machine, whatever range it is asked in.
+
+    A bar whose period is not over holds the minutes that have begun; what has not begun is not given.
+    """
+
+    def history(self, request: HistoryRequest) -> Iterator[Bars | list[CorporateAction]]:
+        market = MARKETS.get(request.symbol)
+        if market is None:
+            raise SymbolNotFound(f"the demo invents prices for {', '.join(MARKETS)} only, not for {request.symbol}")
+        return _answer(market, request, self.now_us())
+
+    def symbols(self, query: str, limit: int) -> Sequence[Instrument]:
+        found = (market.instrument for market in MARKETS.values())
+        return [each for each in found if query.upper() in f"{each.symbol} {each.name}".upper()][:limit]
+
+    def now_us(self) -> int:
+        return time.time_ns() // 1000
+
+
+def _answer(market: Market, request: HistoryRequest, now_us: int) -> Iterator[Bars | list[CorporateAction]]:
+    import prices
+
+    until = now_us // MINUTE_US + 1  # the minute that now is in has begun
+    actions = _actions(market, prices.dividends(market, until), until)
+    if actions:
+        yield actions
+    asked = prices.Question(
+        start=max(-(-request.start_us // MINUTE_US), prices.FIRST_MINUTE),
+        end=min(-(-request.end_us // MINUTE_US), until),
+        until=until,
+    )
+    if asked.start < asked.end:
+        for columns in prices.batches(market, prices.bars(market, request.interval, asked)):
+            yield Bars(*columns)
+
+
+def _actions(market: Market, dividends: Sequence[tuple[int, float]], until: int) -> list[CorporateAction]:
+    """All until now, whatever range was asked: a later split is what adjusts earlier bars."""
+    splits = [
+        CorporateAction(day * DAY_US, "split", float(ratio)) for day, ratio in market.splits if day * 1440 < until
+    ]
+    currency = market.instrument.currency
+    cash = [CorporateAction(day * DAY_US, "dividend", value, currency) for day, value in dividends]
+    return sorted(splits + cash, key=lambda action: action.ex_date_us)
