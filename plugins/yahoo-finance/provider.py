@@ -1,0 +1,67 @@
+"""Yahoo Finance, by way of yfinance.
+
+    question -> splits and dividends (kept an hour) -> one request per window -> raw bars
+
+What is done to Yahoo's numbers. Yahoo adjusts open, high, low, close and volume for every split up to today, whatever
+range is asked for, and divides dividends by later splits; TimeBase stores what was traded and paid. So the whole list
+of splits up to now is fetched beside the bars, in one small request that is kept for an hour (and renewed at once when
+the bars show a newer split), and each bar is multiplied back, its volume divided, by the splits whose ex-date is later
+than the bar's date in exchange time; a week or month counts as its opening date. Dividends are multiplied back the same
+way and sent as they were paid. All splits and dividends since the question's start go along, also those after its end,
+so that a reader can adjust. `Adj Close` is not used. Prices are the shortest decimals of Yahoo's 32-bit numbers; after
+a split they keep seven digits.
+
+Bars are stamped with their opening instant; days with 00:00 UTC of the exchange's date, weeks Monday, months the first.
+Left out: capital gains of funds (Yahoo counts some of them twice), prices outside the regular session, the last trade
+that Yahoo appends as a row of its own. London prices are in pence, as Yahoo quotes them.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+
+from yahoo_account import Asking
+from yahoo_actions import NO_LEDGER
+from yahoo_ledgers import Ledgers
+from yahoo_symbols import to_native
+from yahoo_windows import windows
+
+from timebase.clock import now_us
+from timebase.sdk import AssetClass, Bars, CorporateAction, HistoryRequest, Instrument, Provider
+
+# What neither splits nor pays.
+WITHOUT_ACTIONS = frozenset({AssetClass.CRYPTO, AssetClass.FOREX, AssetClass.INDEX, AssetClass.FUTURE})
+
+
+class YahooFinance(Provider):
+    def setup(self) -> None:
+        """Offline: nothing is asked of Yahoo before the first question."""
+        from yahoo_vendor import Yahoo  # loads yfinance and pandas, which takes most of a second
+
+        base_url = str(self.options.get("base_url") or "")
+        self._yahoo = Yahoo(base_url, float(self.options.get("timeout", 30)), self.cache_dir)
+        self._ledgers = Ledgers()
+
+    def close(self) -> None:
+        self._yahoo.close()
+
+    def history(self, request: HistoryRequest) -> Iterator[Bars | list[CorporateAction]]:
+        native = to_native(request.symbol, request.asset_class)
+        asking = Asking(self.spend_sync)
+        fetch = partial(self._yahoo.ledger, native, asking)
+        has_actions = request.asset_class not in WITHOUT_ACTIONS
+        wanted = list(windows(request, now_us()))
+        ledger = self._ledgers.get(native, fetch) if has_actions else NO_LEDGER
+        yield ledger.since(request.start_us)
+        for window in wanted:
+            table = self._yahoo.table(native, request.interval, window, asking)
+            if table is None:
+                continue
+            if has_actions and table.has_split_after(ledger):
+                ledger = self._ledgers.renew(native, fetch)
+                yield ledger.since(request.start_us)
+            bars = table.bars(ledger.splits, request.start_us, request.end_us)
+            if len(bars):
+                yield bars
+
+    def symbols(self, query: str, limit: int) -> list[Instrument]:
+        return self._yahoo.symbols(query, limit, Asking(self.spend_sync))
