@@ -1,0 +1,1 @@
+"""Stage 5: from good batches to durable ones, and back out again. The only importer of asyncpg."""

@@ -1,0 +1,135 @@
+"""The one transaction that makes batches durable: bars, provenance, coverage, quarantine and actions, or none of them.
+
+Measured (docs/decisions): reading what is stored and deciding with numpy, then a straight COPY of what is new, is three
+times as fast as a staged upsert of everything, and more than that when nothing changed.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from timebase.clock import now_us
+from timebase.model.bars import Bars, Batch, Durable, Flag
+from timebase.model.series import Series
+from timebase.storage.annex import Connection
+from timebase.storage.bar_rows import CHUNK_ROWS
+from timebase.storage.coverage import Claim, Ledger, claims, opening_span
+from timebase.storage.merge import difference
+from timebase.storage.queries.bars import Rows, copy_bars, replace_bars, select_bars, select_bars_at
+from timebase.storage.queries.batches import insert_batches, lock_series
+from timebase.storage.queries.corporate_actions import upsert_actions
+from timebase.storage.queries.coverage import replace_ledgers, select_ledgers
+from timebase.storage.queries.quarantine import put_quarantine
+
+ROWS_AT_ONCE = 131_072  # 8 MB of columns, and as much again stored and packed
+SPARSE = 200_000  # stored rows that an answer may skip over before they are looked up one by one
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a put did. `ledgers` are those of the series it touched, as they are now."""
+
+    durables: tuple[Durable, ...]
+    ledgers: dict[int, Ledger]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Batches of one series whose bars together are ascending, as one piece of work."""
+
+    series: Series
+    bars: Bars
+    place_of_row: NDArray[np.intp]  # in the put's batches
+
+
+async def put_batches(conn: Connection, batches: Sequence[Batch]) -> Stored:
+    """Make `batches` durable. Repeating it changes nothing but provenance."""
+    series_ids = sorted({batch.series.id for batch in batches})
+    async with conn.transaction():
+        await lock_series(conn, series_ids)
+        ids = await insert_batches(conn, batches)
+        counts = np.zeros((len(batches), 2), np.int64)
+        for runs in _rounds(batches):
+            await _put_runs(conn, runs, np.asarray(ids), counts)
+        await put_quarantine(conn, zip(batches, ids, strict=True))
+        await upsert_actions(conn, batches)
+        ledgers = await _note_coverage(conn, batches, series_ids)
+    durables = (
+        Durable(batch, new=int(new), revised=int(revised))
+        for batch, (new, revised) in zip(batches, counts, strict=True)
+    )
+    return Stored(tuple(durables), ledgers)
+
+
+async def _put_runs(conn: Connection, runs: Sequence[_Run], ids: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+    new: list[Rows] = []
+    for run in runs:
+        stored = await _stored_rows(conn, run)
+        what = difference(stored, run.bars)
+        batch_ids = ids[run.place_of_row]
+        if what.new.all():
+            new.append(Rows(run.bars, run.series.id, batch_ids))
+        elif what.new.any():
+            new.append(Rows(run.bars.pick(what.new), run.series.id, batch_ids[what.new]))
+        if what.changed.any():
+            flags = run.bars.flags | np.where(what.revised, Flag.REVISED, 0).astype(np.int16)
+            changed = replace(run.bars, flags=flags).pick(what.changed)
+            await replace_bars(conn, Rows(changed, run.series.id, batch_ids[what.changed]))
+        np.add.at(counts[:, 0], run.place_of_row[what.new], 1)
+        np.add.at(counts[:, 1], run.place_of_row[what.revised], 1)
+    if new:
+        await copy_bars(conn, new)
+
+
+async def _stored_rows(conn: Connection, run: _Run) -> Bars:
+    """The stored bars that `run` may change, and no more of the others than a dense answer passes over."""
+    span = opening_span(run.bars)
+    if span is None:
+        return Bars.empty()
+    if span.length_us // run.series.interval.us <= 4 * len(run.bars) + SPARSE:
+        return await select_bars(conn, run.series.id, span)
+    times = run.bars.time
+    pieces = [times[first : first + CHUNK_ROWS] for first in range(0, len(times), CHUNK_ROWS)]
+    return Bars.concat([await select_bars_at(conn, run.series.id, piece) for piece in pieces])
+
+
+async def _note_coverage(conn: Connection, batches: Sequence[Batch], series_ids: Sequence[int]) -> dict[int, Ledger]:
+    before = await select_ledgers(conn, series_ids)
+    said: defaultdict[int, list[Claim]] = defaultdict(list)
+    for batch in batches:
+        said[batch.series.id] += claims(batch)
+    after = {series_id: before[series_id].after(said[series_id], now_us()) for series_id in series_ids}
+    await replace_ledgers(conn, before, after)
+    return after
+
+
+def _rounds(batches: Sequence[Batch]) -> Iterator[list[_Run]]:
+    """Groups of runs, each small enough to hold in memory and with one run per series; in order for every series."""
+    waiting: dict[int, list[int]] = {}
+    rows = 0
+    for place, batch in enumerate(batches):
+        if len(batch.bars) == 0:
+            continue
+        before = waiting.get(batch.series.id)
+        is_later = before is None or batches[before[-1]].bars.time[-1] < batch.bars.time[0]
+        if not is_later or (rows and rows + len(batch.bars) > ROWS_AT_ONCE):
+            yield _runs(batches, waiting.values())
+            waiting, rows = {}, 0
+        waiting.setdefault(batch.series.id, []).append(place)
+        rows += len(batch.bars)
+    if waiting:
+        yield _runs(batches, waiting.values())
+
+
+def _runs(batches: Sequence[Batch], groups: Iterable[list[int]]) -> list[_Run]:
+    return [
+        _Run(
+            batches[places[0]].series,
+            batches[places[0]].bars if len(places) == 1 else Bars.concat(batches[place].bars for place in places),
+            np.repeat(places, [len(batches[place].bars) for place in places]),
+        )
+        for places in groups
+    ]

@@ -1,0 +1,153 @@
+"""bars and bar_revisions: binary COPY both ways.
+
+COPY takes no parameters, so its queries are built from text; every value in them is an integer formatted with `:d` or
+an instant that `_instant` made of one.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from timebase.model.bars import Bars
+from timebase.model.timerange import TimeRange, to_datetime, to_us
+from timebase.storage.annex import Connection
+from timebase.storage.bar_rows import HEADER, TRAILER, WRITE_COLUMNS, RowReader, pack_rows
+
+_SELECT = """
+SELECT time, open, high, low, close, volume, flags
+  FROM bars
+ WHERE series_id = {series_id:d} AND time >= {first} AND time < {last}
+ ORDER BY time {order} LIMIT {limit}
+"""
+
+_SELECT_AT = """
+SELECT time, open, high, low, close, volume, flags
+  FROM bars
+ WHERE series_id = {series_id:d} AND time IN ({times})
+ ORDER BY time
+"""
+
+# Of each period the version that was newest at that instant. Forming bars are not knowledge that can be reproduced:
+# their closed version replaces them without a trace.
+_SELECT_AS_OF = """
+SELECT time, open, high, low, close, volume, flags
+  FROM (SELECT DISTINCT ON (v.time) v.*
+          FROM (SELECT time, open, high, low, close, volume, flags, batch_id
+                  FROM bars
+                 WHERE series_id = {series_id:d} AND time >= {first} AND time < {last}
+                 UNION ALL
+                SELECT time, open, high, low, close, volume, flags, batch_id
+                  FROM bar_revisions
+                 WHERE series_id = {series_id:d} AND time >= {first} AND time < {last}) v
+          JOIN batches b ON b.id = v.batch_id
+         WHERE b.fetched_at <= {as_of} AND v.flags & 1 = 0
+         ORDER BY v.time, b.fetched_at DESC, v.batch_id DESC) known
+ ORDER BY time {order} LIMIT {limit}
+"""
+
+_STAGE = "CREATE TEMPORARY TABLE IF NOT EXISTS staged_bars (LIKE bars) ON COMMIT DELETE ROWS"
+
+_KEEP_OLD = """
+INSERT INTO bar_revisions (time, open, high, low, close, volume, batch_id, series_id, flags, replaced_by)
+SELECT b.time, b.open, b.high, b.low, b.close, b.volume, b.batch_id, b.series_id, b.flags, s.batch_id
+  FROM staged_bars s
+  JOIN bars b ON b.series_id = s.series_id AND b.time = s.time
+ WHERE b.series_id = $1 AND b.time >= $2 AND b.time <= $3 AND b.flags & 1 = 0
+"""
+
+_REPLACE = """
+UPDATE bars b
+   SET open = s.open, high = s.high, low = s.low, close = s.close, volume = s.volume,
+       flags = s.flags, batch_id = s.batch_id
+  FROM staged_bars s
+ WHERE b.series_id = s.series_id AND b.time = s.time AND b.series_id = $1 AND b.time >= $2 AND b.time <= $3
+"""
+
+_FACTS = "SELECT count(*), min(time), max(time) FROM bars WHERE series_id = $1"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """How much is stored of a series. Units: the opening instants of its first and last bar."""
+
+    bars: int
+    first_us: int | None
+    last_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Bars with where they belong and where they came from."""
+
+    bars: Bars
+    series_id: int
+    batch_id: NDArray[np.int64] | int
+
+
+def _instant(at_us: int) -> str:
+    return f"'{to_datetime(at_us).isoformat()}'::timestamptz"
+
+
+async def _copy_out(conn: Connection, query: str) -> Bars:
+    reader = RowReader()
+    await conn.copy_from_query(query, output=reader.feed, format="binary")
+    return reader.finish()
+
+
+async def select_bars(
+    conn: Connection,
+    series_id: int,
+    within: TimeRange,
+    limit: int | None = None,
+    newest_first: bool = False,
+    as_of_us: int | None = None,
+) -> Bars:
+    """Order: ascending, always; `newest_first` says which end `limit` keeps."""
+    bars = await _copy_out(
+        conn,
+        (_SELECT if as_of_us is None else _SELECT_AS_OF).format(
+            series_id=series_id,
+            first=_instant(within.start_us),
+            last=_instant(within.end_us),
+            order="DESC" if newest_first else "ASC",
+            limit="ALL" if limit is None else format(limit, "d"),
+            as_of=_instant(as_of_us or 0),
+        ),
+    )
+    return bars.pick(np.arange(len(bars) - 1, -1, -1)) if newest_first else bars
+
+
+async def select_bars_at(conn: Connection, series_id: int, times: NDArray[np.int64]) -> Bars:
+    """The stored bars that open at one of `times`."""
+    texts = ",".join(f"'{at}Z'" for at in np.datetime_as_string(times.view("datetime64[us]")))
+    return await _copy_out(conn, _SELECT_AT.format(series_id=series_id, times=texts))
+
+
+async def copy_bars(conn: Connection, rows: Iterable[Rows], table: str = "bars") -> None:
+    await conn.copy_to_table(table, source=_stream(rows), columns=WRITE_COLUMNS, schema_name=None, format="binary")
+
+
+async def _stream(rows: Iterable[Rows]) -> AsyncIterator[bytes | memoryview]:
+    yield HEADER
+    for part in rows:
+        for piece in pack_rows(part.bars, part.batch_id, part.series_id):
+            yield piece
+    yield TRAILER
+
+
+async def replace_bars(conn: Connection, rows: Rows) -> None:
+    """Put `rows` over stored ones with the same time; those that were closed stay readable in bar_revisions."""
+    await conn.execute(_STAGE)
+    await copy_bars(conn, [rows], "staged_bars")
+    # Constants, so that TimescaleDB opens only the chunks that matter.
+    span = (rows.series_id, to_datetime(int(rows.bars.time[0])), to_datetime(int(rows.bars.time[-1])))
+    await conn.execute(_KEEP_OLD, *span)
+    await conn.execute(_REPLACE, *span)
+    await conn.execute("TRUNCATE staged_bars")
+
+
+async def select_holding(conn: Connection, series_id: int) -> Holding:
+    count, first, last = await conn.fetchrow(_FACTS, series_id)
+    return Holding(count, to_us(first) if first else None, to_us(last) if last else None)

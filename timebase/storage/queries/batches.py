@@ -1,0 +1,84 @@
+"""batches: where every bar came from. And the lock that makes one writer of a series at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from timebase.model.bars import Batch, Outcome
+from timebase.model.timerange import TimeRange, to_datetime, to_us
+from timebase.storage.annex import Connection
+
+_LOCKS = 0x7453  # the advisory locks' first key: ours, whatever else lives in the database
+
+_LOCK = "SELECT pg_advisory_xact_lock($1, id) FROM unnest($2::integer[]) AS id"
+
+_INSERT = """
+INSERT INTO batches (series_id, covers, outcome, reason, fetched_at, bars, why, warnings)
+SELECT series_id, tstzrange(first, last), outcome, reason, fetched_at, bars, why, string_to_array(warnings, E'\\n')
+  FROM unnest($1::integer[], $2::timestamptz[], $3::timestamptz[], $4::text[], $5::text[], $6::timestamptz[],
+              $7::integer[], $8::text[], $9::text[])
+       WITH ORDINALITY AS b (series_id, first, last, outcome, reason, fetched_at, bars, why, warnings, at)
+ ORDER BY at
+RETURNING id
+"""
+
+_RECENT = """
+SELECT id, lower(covers) AS first, upper(covers) AS last, outcome, reason, fetched_at, bars, why, warnings
+  FROM batches
+ WHERE series_id = $1 AND covers && tstzrange($2, $3)
+ ORDER BY id DESC
+ LIMIT $4
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """One stored batch, as a receipt shows it."""
+
+    batch_id: int
+    covers: TimeRange
+    outcome: Outcome
+    reason: str
+    fetched_us: int
+    bars: int
+    why: str
+    warnings: tuple[str, ...]
+
+
+async def lock_series(conn: Connection, series_ids: Sequence[int]) -> None:
+    """Until the transaction ends, nobody else writes to these series. Ascending, so that nobody waits in a ring."""
+    await conn.execute(_LOCK, _LOCKS, sorted(set(series_ids)))
+
+
+async def insert_batches(conn: Connection, batches: Sequence[Batch]) -> list[int]:
+    """The new ids, in the order of `batches`."""
+    rows = await conn.fetch(
+        _INSERT,
+        [b.series.id for b in batches],
+        [to_datetime(b.covers.start_us) for b in batches],
+        [to_datetime(b.covers.end_us) for b in batches],
+        [b.outcome.value for b in batches],
+        [b.reason for b in batches],
+        [to_datetime(b.fetched_us) for b in batches],
+        [len(b.bars) for b in batches],
+        [_clean(b.why) for b in batches],
+        ["\n".join(_clean(w).replace("\n", " ") for w in b.warnings) for b in batches],
+    )
+    # Numbers are given in the order of insertion, whatever order RETURNING reports them in.
+    return sorted(row["id"] for row in rows)
+
+
+async def select_provenance(conn: Connection, series_id: int, within: TimeRange, limit: int) -> tuple[Provenance, ...]:
+    """Order: newest first."""
+    rows = await conn.fetch(_RECENT, series_id, to_datetime(within.start_us), to_datetime(within.end_us), limit)
+    return tuple(
+        Provenance(
+            row["id"], TimeRange(to_us(row["first"]), to_us(row["last"])), Outcome(row["outcome"]), row["reason"],
+            to_us(row["fetched_at"]), row["bars"], row["why"], tuple(row["warnings"]),
+        )
+        for row in rows
+    )  # fmt: skip
+
+
+def _clean(text: str) -> str:
+    """PostgreSQL's text holds every character but one."""
+    return text.replace("\0", "�")

@@ -1,0 +1,246 @@
+"""The trio side of storage: what history, the API and the writer ask of the database.
+
+Every method raises StoreUnavailable when the database is away, and StoreFault when it refuses.
+"""
+
+import difflib
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from timebase.clock import now_us
+from timebase.model.bars import Bars, Batch, Durable
+from timebase.model.instrument import AssetClass, CorporateAction, Instrument
+from timebase.model.interval import Interval
+from timebase.model.series import Series
+from timebase.model.timerange import TimeRange
+from timebase.storage.annex import Annex, Connection, open_annex
+from timebase.storage.cache import ByteLru
+from timebase.storage.coverage import Coverage, Ledger
+from timebase.storage.embedded import Cluster, open_embedded
+from timebase.storage.migrate import Migrated, migrate
+from timebase.storage.put import put_batches
+from timebase.storage.queries import bars as bar_queries
+from timebase.storage.queries import batches as batch_queries
+from timebase.storage.queries import budgets, corporate_actions, instruments, providers, quarantine
+from timebase.storage.queries import coverage as coverage_queries
+from timebase.storage.queries import series as series_queries
+from timebase.storage.queries.bars import Holding
+from timebase.storage.queries.batches import Provenance
+from timebase.storage.queries.budgets import BudgetTake
+from timebase.storage.queries.providers import ProviderRow
+from timebase.storage.queries.quarantine import Quarantined
+
+logger = logging.getLogger(__name__)
+
+CONNECTIONS = 8  # more readers than cores only cost memory; the writer needs one
+REMEMBERED = 20_000  # instruments, series and ledgers kept in memory, of each; about 10 MB together when full
+NEAR_CANDIDATES = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFacts:
+    """For /health. `database` without its password."""
+
+    is_up: bool
+    database: str
+    is_embedded: bool
+    has_timescale: bool
+    migrations: tuple[str, ...]
+
+
+class Store:
+    """Made by `open_store`. Remembers instruments, series and ledgers, so that a cached answer costs no query."""
+
+    def __init__(self, annex: Annex, cluster: Cluster | None, migrated: Migrated) -> None:
+        self._annex = annex
+        self._cluster = cluster
+        self._migrated = migrated
+        self._instruments = ByteLru[str, Instrument](REMEMBERED)
+        self._series = ByteLru[tuple[int, str, Interval], Series](REMEMBERED)
+        self._ledgers = ByteLru[int, Ledger](REMEMBERED)
+        self._generations: Counter[int] = Counter()
+
+    # --- instruments and series
+
+    async def instrument(self, symbol: str) -> Instrument | None:
+        found = self._instruments.get(symbol)
+        if found is None:
+            found = await self._annex.run(instruments.select_instrument, symbol)
+            if found is not None:
+                self._instruments.put(symbol, found, 1)
+        return found
+
+    async def upsert_instruments(self, given: Sequence[Instrument]) -> tuple[Instrument, ...]:
+        """The same with ids, in the same order. What is left empty does not wipe what is known."""
+        if not given:
+            return ()
+        known = await self._annex.run(instruments.upsert_instruments, given)
+        for instrument in known:
+            self._instruments.put(instrument.symbol, instrument, 1)
+        return known
+
+    async def list_symbols(
+        self, query: str = "", asset_class: AssetClass | None = None, after: str = "", limit: int = 100
+    ) -> tuple[Instrument, ...]:
+        """Instruments whose symbol or name contains `query`; `after` is the last symbol of the page before."""
+        return await self._annex.run(instruments.list_instruments, query, asset_class, after, limit)
+
+    async def near_symbols(self, text: str, limit: int = 5) -> tuple[str, ...]:
+        """Symbols that `text` may have meant, nearest first."""
+        candidates = await self._annex.run(instruments.select_symbols_like, text.upper(), NEAR_CANDIDATES)
+        return tuple(difflib.get_close_matches(text.upper(), candidates, limit, cutoff=0.5))
+
+    async def series(self, instrument: Instrument, provider: str, interval: Interval) -> Series:
+        """The series of that key, made where there is none."""
+        key = (instrument.id, provider, interval)
+        found = self._series.get(key)
+        if found is None:
+            found = await self._annex.run(series_queries.ensure_series, instrument, provider, interval)
+            self._series.put(key, found, 1)
+        return found
+
+    async def series_of(self, instrument_id: int) -> tuple[Series, ...]:
+        return await self._annex.run(series_queries.select_series_of, instrument_id)
+
+    # --- bars
+
+    def generation(self, series_id: int) -> int:
+        """Counts the commits that touched the series since the start: a key for caches."""
+        return self._generations[series_id]
+
+    async def coverage(self, series_id: int) -> Coverage:
+        generation = self._generations[series_id]
+        ledger = self._ledgers.get(series_id)
+        if ledger is None:
+            ledger = (await self._annex.run(coverage_queries.select_ledgers, [series_id]))[series_id]
+            if generation == self._generations[series_id]:
+                self._ledgers.put(series_id, ledger, 1)
+        return ledger.coverage(now_us(), generation)
+
+    async def put(self, batches: Sequence[Batch]) -> tuple[Durable, ...]:
+        """Make `batches` durable: bars, provenance, coverage, quarantine and actions, or none. May be repeated."""
+        if not batches:
+            return ()
+        touched = {batch.series.id for batch in batches}
+        try:
+            stored = await self._annex.run(put_batches, batches)
+        finally:
+            # Also when it failed: an answer that got lost on its way may have been a commit.
+            for series_id in touched:
+                self._generations[series_id] += 1
+                self._ledgers.drop(series_id)
+        for series_id, ledger in stored.ledgers.items():
+            self._ledgers.put(series_id, ledger, 1)
+        return stored.durables
+
+    async def read(
+        self,
+        series: Series,
+        within: TimeRange,
+        *,
+        limit: int | None = None,
+        newest_first: bool = False,
+        as_of_us: int | None = None,
+    ) -> Bars:
+        """Bars that open in `within`, ascending. `newest_first`: `limit` keeps the newest ones.
+
+        `as_of_us`: as they were known then; forming bars are not known.
+        """
+        return await self._annex.run(bar_queries.select_bars, series.id, within, limit, newest_first, as_of_us)
+
+    async def holding(self, series_id: int) -> Holding:
+        """How many bars, the first and the last; counts them all."""
+        return await self._annex.run(bar_queries.select_holding, series_id)
+
+    async def provenance(self, series_id: int, within: TimeRange, limit: int = 100) -> tuple[Provenance, ...]:
+        """The batches that spoke about that range, newest first."""
+        return await self._annex.run(batch_queries.select_provenance, series_id, within, limit)
+
+    async def quarantined(self, series_id: int, within: TimeRange, limit: int = 1000) -> tuple[Quarantined, ...]:
+        return await self._annex.run(quarantine.select_quarantined, series_id, within, limit)
+
+    async def actions(self, instrument_id: int, provider: str) -> tuple[CorporateAction, ...]:
+        """By ex-date."""
+        return await self._annex.run(corporate_actions.select_actions, instrument_id, provider)
+
+    # --- providers and budgets
+
+    async def put_providers(self, rows: Sequence[ProviderRow]) -> None:
+        if rows:
+            await self._annex.run(providers.upsert_providers, rows)
+
+    async def providers(self) -> tuple[ProviderRow, ...]:
+        return await self._annex.run(providers.select_providers)
+
+    async def take_budget(self, provider: str, at_us: int, n: int = 1, key: str | None = None) -> None:
+        """Durable when this returns, so that the request may be sent."""
+        await self._annex.run(budgets.insert_take, BudgetTake(provider, at_us, n, key))
+
+    async def load_budget_takes(self, since_us: int) -> list[BudgetTake]:
+        """Order: oldest first."""
+        return await self._annex.run(budgets.select_takes, since_us)
+
+    async def prune_budget_takes(self, before_us: int) -> None:
+        await self._annex.run(budgets.prune_takes, before_us)
+
+    # --- the database itself
+
+    @property
+    def is_up(self) -> bool:
+        """What the last question to the database found; asks nothing."""
+        return self._annex.is_up
+
+    async def ping(self) -> None:
+        """Raises: StoreUnavailable."""
+        await self._annex.run(_select_one)
+
+    def facts(self) -> StoreFacts:
+        return StoreFacts(
+            self.is_up,
+            _without_password(self._annex.url),
+            self._cluster is not None,
+            self._migrated.has_timescale,
+            self._migrated.known,
+        )
+
+    async def revive(self) -> None:
+        """Start the embedded database again when it is not running. Does nothing to a database that is not ours."""
+        if self._cluster is not None and not self._cluster.is_running:
+            logger.warning("the embedded database is down: starting it again")
+            await self._cluster.start()
+
+
+@asynccontextmanager
+async def open_store(url: str | None, data_dir: Path) -> AsyncIterator[Store]:
+    """The database of `url`, or the embedded one of `data_dir`, migrated.
+
+    Raises: StoreUnavailable when it cannot be reached, ConfigError when it is not ours to use.
+    """
+    if url is not None:
+        async with _open_at(url, None) as store:
+            yield store
+        return
+    async with open_embedded(data_dir / "postgres") as cluster, _open_at(cluster.url, cluster) as store:
+        yield store
+
+
+@asynccontextmanager
+async def _open_at(url: str, cluster: Cluster | None) -> AsyncIterator[Store]:
+    async with open_annex(url, connections=CONNECTIONS) as annex:
+        yield Store(annex, cluster, await annex.run(migrate))
+
+
+async def _select_one(conn: Connection) -> None:
+    await conn.fetchval("SELECT 1")
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))
