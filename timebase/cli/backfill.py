@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from timebase.api.parse import parse_time
+from timebase.api.times import parse_time
 from timebase.cli.connection import CommandFailed, open_client, problem_text
 from timebase.clock import now_us
 from timebase.errors import BadParameter
@@ -47,7 +47,13 @@ def run(args: argparse.Namespace) -> int:
         raise BadParameter("interval", f"{args.interval!r} is not an interval", [i.value for i in Interval])
     whole = _range(args)
     pieces = list(_pieces(whole, interval))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), BarsPerSecond(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        BarsPerSecond(),
+        TimeRemainingColumn(),
+    )
     tally = Tally()
     console = Console(stderr=True)
     with open_client(args.config) as client, Progress(*columns, console=console) as progress:
@@ -71,11 +77,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _range(args: argparse.Namespace) -> TimeRange:
     at_us = now_us()
-    start_us = parse_time("start", args.start, at_us) if args.start else at_us - 365 * DAY_US
-    end_us = parse_time("end", args.end, at_us) if args.end else at_us
+    start_us = _time("start", args.start, at_us) if args.start else at_us - 365 * DAY_US
+    end_us = _time("end", args.end, at_us) if args.end else at_us
     if start_us >= end_us:
         raise BadParameter("start", f"{to_datetime(start_us):%Y-%m-%d} is not before the end")
     return TimeRange(start_us, end_us)
+
+
+def _time(parameter: str, text: str, at_us: int) -> int:
+    try:
+        return parse_time(text, at_us)
+    except ValueError as exc:
+        raise BadParameter(parameter, str(exc)) from exc
 
 
 def _pieces(whole: TimeRange, interval: Interval) -> Iterator[TimeRange]:
@@ -127,7 +140,7 @@ def _post(client: httpx.Client, body: dict[str, str]) -> int:
                     raise CommandFailed(problem_text(response))
                 return int(response.json()["fetched"])
             said = problem_text(response)
-            pause_s = min(float(response.headers.get("Retry-After", pause_s)), 60.0)  # noqa: PLW2901
+            pause_s = min(float(response.headers.get("Retry-After", pause_s)), 60.0)
         time.sleep(pause_s)
     raise CommandFailed(said)
 

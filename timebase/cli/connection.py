@@ -32,7 +32,10 @@ def open_client(config: str | None) -> Iterator[httpx.Client]:
     settings = load_settings(file=Path(config) if config else None)
     headers = {"Authorization": f"Bearer {settings.token}"} if settings.token else {}
     named = os.environ.get("TIMEBASE_SERVER")
-    url = named or f"http://{'[::1]' if settings.host == '::' else settings.host.replace('0.0.0.0', '127.0.0.1')}:{settings.port}"  # noqa: S104, E501
+    url = (
+        named
+        or f"http://{'[::1]' if settings.host == '::' else settings.host.replace('0.0.0.0', '127.0.0.1')}:{settings.port}"
+    )
     timeout = httpx.Timeout(5.0, read=READ_TIMEOUT_S)
     if named or _answers(url):
         with httpx.Client(base_url=url, headers=headers, timeout=timeout) as client:

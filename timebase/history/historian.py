@@ -31,6 +31,7 @@ from timebase.model.demand import Question
 from timebase.model.instrument import Instrument, canonical_symbol, classify
 from timebase.model.receipt import Attempt
 from timebase.model.series import Series
+from timebase.model.timerange import Ranges
 from timebase.router.router import Plan, Router
 from timebase.storage.store import Store
 from timebase.supervisor.roster import Roster
@@ -230,12 +231,12 @@ class Historian:
 
     async def _freshness(self, question: Question, found: Found) -> Freshness:
         """An answer whose range is settled is final; one that reaches into the present is fresh for `refresh_s`."""
-        coverage = await self._store.coverage(found.series.id)
+        settled = (await self._store.coverage(found.series.id)).settled
         whole = align(question.range, found.series.interval, now_us())
-        is_final = whole is not None and coverage.covers(whole)
+        is_final = whole is not None and not Ranges((whole,)) - settled
         head = self._fetcher.head(found.series)
         return Freshness(
-            checked_us=head.asked_us if head else coverage.updated_us,
+            checked_us=head.asked_us if head else None,
             fresh_until_us=None if is_final else self._fetcher.fresh_until_us(found.series),
             is_stale=found.is_stale,
         )

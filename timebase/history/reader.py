@@ -9,10 +9,11 @@ from timebase.history.cover import Head, align
 from timebase.model.bars import Bars
 from timebase.model.demand import Question
 from timebase.model.instrument import CorporateAction
-from timebase.model.lru import ByteLru
 from timebase.model.series import Series
 from timebase.model.timerange import DAY_US, Ranges, TimeRange
-from timebase.storage.store import Coverage, Store
+from timebase.storage.cache import ByteLru
+from timebase.storage.coverage import Coverage
+from timebase.storage.store import Store
 
 MAX_BARS = 1_000_000  # a range is answered whole up to this many bars, beyond by cursor
 BEFORE_EX_DATE_US = 14 * DAY_US  # the last close before an ex-date is looked for this far back: the longest closures
@@ -74,7 +75,7 @@ class Reader:
         if raw is None:
             limit = min(question.limit or MAX_BARS, MAX_BARS) + 1
             raw = await self._store.read(
-                series, question.range, limit=limit, keep=question.keep, as_of_us=question.as_of_us
+                series, question.range, limit=limit, newest_first=question.keep == "newest", as_of_us=question.as_of_us
             )
             self._cache.put(version, raw, raw.nbytes)
         return raw
@@ -98,7 +99,7 @@ class Reader:
         if action.kind != "dividend":
             return None
         before = TimeRange(action.ex_date_us - BEFORE_EX_DATE_US, action.ex_date_us)
-        last = await self._store.read(series, before, limit=1, keep="newest")
+        last = await self._store.read(series, before, limit=1, newest_first=True)
         return float(last.close[-1]) if len(last) else None
 
 
