@@ -12,7 +12,7 @@ FORMATS = ("table", "csv", "json", "ndjson", "arrow", "parquet")
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="timebase",
-        description="A self-hosted market-data server. Start it with `timebase serve`; ask it with `timebase get AAPL`.",
+        description="A self-hosted market-data server: `timebase serve` runs it, `timebase get AAPL` asks it.",
         epilog="Commands that ask use the server at TIMEBASE_HOST:TIMEBASE_PORT (or TIMEBASE_SERVER=http://…); "
         "when none runs there, they start one for themselves and stop it afterwards.",
     )
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(name: str) -> Callable[[argparse.Namespace], int]:
     """The function that runs a command; imported late, so that `--help` is instant."""
-    from importlib import import_module  # noqa: PLC0415
+    from importlib import import_module
 
     run: Callable[[argparse.Namespace], int] = import_module(f"timebase.cli.{name}").run
     return run

@@ -191,8 +191,8 @@ def mixed(lab: Lab) -> None:
         bars = mixer.choice((100, 500, 500, 1_440, 10_000))
         offset = BEGIN + timedelta(days=mixer.randrange(0, 600))
         kind = mixer.choice(("json", "json", "json", "csv", "arrow"))
-        query = f"interval=1m&start={_iso(offset)}&end={_iso(offset + timedelta(minutes=bars))}&provider=bench&format={kind}"
-        paths.append(f"/api/v1/data/BENCH?{query}")
+        times = f"start={_iso(offset)}&end={_iso(offset + timedelta(minutes=bars))}"
+        paths.append(f"/api/v1/data/BENCH?interval=1m&{times}&provider=bench&format={kind}")
     paths += [
         "/api/v1/data/DEMO-STOCK?interval=1d&start=2020-01-01&end=2021-01-01",
         "/api/v1/symbols",

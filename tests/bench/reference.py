@@ -15,7 +15,10 @@ import orjson
 import uvicorn
 from fastapi import FastAPI, Response
 
-SQL = "SELECT time, open, high, low, close, volume FROM bars WHERE series_id = $1 AND time >= $2 AND time < $3 ORDER BY time"
+SQL = """
+SELECT time, open, high, low, close, volume FROM bars
+WHERE series_id = $1 AND time >= $2 AND time < $3 ORDER BY time
+"""
 
 
 @asynccontextmanager

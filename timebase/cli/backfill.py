@@ -10,11 +10,19 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import httpx
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from timebase.api.times import parse_time
@@ -108,7 +116,7 @@ def _backfill_one(
     pieces: list[TimeRange],
     provider: str | None,
     progress: Progress,
-    total: Any,
+    total: TaskID,
     tally: Tally,
 ) -> str | None:
     """The error that stopped this symbol, or None."""

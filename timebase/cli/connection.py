@@ -32,10 +32,7 @@ def open_client(config: str | None) -> Iterator[httpx.Client]:
     settings = load_settings(file=Path(config) if config else None)
     headers = {"Authorization": f"Bearer {settings.token}"} if settings.token else {}
     named = os.environ.get("TIMEBASE_SERVER")
-    url = (
-        named
-        or f"http://{'[::1]' if settings.host == '::' else settings.host.replace('0.0.0.0', '127.0.0.1')}:{settings.port}"
-    )
+    url = named or _own_url(settings)
     timeout = httpx.Timeout(5.0, read=READ_TIMEOUT_S)
     if named or _answers(url):
         with httpx.Client(base_url=url, headers=headers, timeout=timeout) as client:
@@ -43,6 +40,12 @@ def open_client(config: str | None) -> Iterator[httpx.Client]:
         return
     with _own_server(settings) as own_url, httpx.Client(base_url=own_url, headers=headers, timeout=timeout) as client:
         yield client
+
+
+def _own_url(settings: Settings) -> str:
+    """Where a server with these settings is reached from this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - not bound, replaced
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
 def ask(client: httpx.Client, path: str, params: dict[str, Any] | None = None) -> httpx.Response:

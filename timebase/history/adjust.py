@@ -37,7 +37,8 @@ def applicable(actions: Iterable[CorporateAction], which: str) -> tuple[Corporat
 def factor(action: CorporateAction, close_before: float | None) -> Factor | None:
     """The multipliers of one action; None for a dividend when no close before its ex-date is known.
 
-    `close_before` is the last raw close before the ex-date: a dividend's factor is 1 - dividend / close (CRSP's method).
+    `close_before` is the last raw close before the ex-date: a dividend's factor is
+    1 - dividend / close (CRSP's method).
     """
     if action.kind == "split":
         return Factor(action.ex_date_us, action.kind, action.value, 1.0 / action.value, action.value)

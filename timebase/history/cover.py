@@ -1,6 +1,6 @@
 """What of a question the ledger does not hold yet: pure range algebra."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from timebase.model.interval import Interval
 from timebase.model.timerange import Ranges, TimeRange
@@ -22,7 +22,7 @@ class Gaps:
     """What is to be asked for, and what is only too fresh to be final and was asked for a moment ago."""
 
     ranges: Ranges
-    resting: Ranges = Ranges()
+    resting: Ranges = field(default_factory=Ranges)
 
     def __bool__(self) -> bool:
         return bool(self.ranges)

@@ -9,9 +9,9 @@ from timebase.history.cover import Head, align
 from timebase.model.bars import Bars
 from timebase.model.demand import Question
 from timebase.model.instrument import CorporateAction
+from timebase.model.lru import ByteLru
 from timebase.model.series import Series
 from timebase.model.timerange import DAY_US, Ranges, TimeRange
-from timebase.storage.cache import ByteLru
 from timebase.storage.coverage import Coverage
 from timebase.storage.store import Store
 

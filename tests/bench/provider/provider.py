@@ -1,4 +1,4 @@
-"""Minute bars without a gap from columns made once; writes how long each answer took to answers.txt in its cache folder."""
+"""Minute bars without a gap, from columns made once; answers.txt in its cache folder says how long each answer took."""
 
 import time
 from array import array

@@ -7,7 +7,8 @@ from timebase.model.instrument import canonical_symbol, classify
     ("symbol", "asset_class"),
     [
         ("AAPL", "stock"), ("BRK-B", "stock"), ("VOD.L", "stock"), ("^GSPC", "index"), ("EUR-USD", "forex"),
-        ("BTC-USDT", "crypto"), ("BTC-USD", "crypto"), ("ETH-BTC", "crypto"), ("PEPE-EUR", "crypto"), ("CL=F", "future"),
+        ("BTC-USDT", "crypto"), ("BTC-USD", "crypto"), ("ETH-BTC", "crypto"), ("PEPE-EUR", "crypto"),
+        ("CL=F", "future"),
     ],
 )  # fmt: skip
 def test_a_symbol_looks_like_its_class(symbol: str, asset_class: str) -> None:
