@@ -34,7 +34,7 @@ BLOCK_MINUTES = 65_536  # made at once: six columns of this length still fit a p
 BATCH_ROWS = 65_536
 LONGEST_PERIOD = {Interval.D1: 0, Interval.W1: 6, Interval.MO1: 30}  # days after the first that belong to it
 
-_FIRST_MONDAY = 10_953  # 1999-12-27
+_FIRST_MONDAY = 10_952  # 1999-12-27
 _LEVELS = 15  # 2**15 trading days reach beyond the year 2080
 _LEVEL, _DAY, _GAP, _MOOD, _MINUTE = range(5)  # what a hash is for
 
@@ -122,6 +122,8 @@ def _firsts_of_month(time: Ints) -> Ints:
 
 def dividends(market: Market, until: int) -> list[tuple[int, float]]:
     """(ex-day, cash per share) of those with an ex-day before the minute `until`."""
+    if not market.dividend_yield:
+        return []
     days = np.array(dividend_days((until - 1) // DAY_MINUTES), np.int64)
     before = _anchors(market, days - 1, np.full(len(days), FULL_MINUTES, np.int64)).close
     return [
@@ -257,7 +259,7 @@ def _minutes(market: Market, block: Sequence[Session], until: int) -> tuple[Colu
     noise = _hash(time, market.seed * 8 + _MINUTE)
     edges = _path(at, noise)
     open_, close = edges[:, :-1], edges[:, 1:]
-    wick = at.sigma[:, None] / (n * 0.05)
+    wick = at.sigma[:, None] * (0.8 / 1024.0) / np.sqrt(float(n))
     high = np.minimum(np.maximum(open_, close) + np.rint(_bits(noise, 36, 10) * wick), at.high[:, None])
     low = np.maximum(np.minimum(open_, close) - np.rint(_bits(noise, 46, 10) * wick), at.low[:, None])
     columns = (time, open_, high, low, close, _volumes(at, noise))
