@@ -11,9 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trio
+import trio.lowlevel
 
 from timebase.errors import (
-    AuthFailed, Malformed, ProviderError, RateLimited, SymbolNotFound, Unavailable, Unsupported, Upstream,
+    AuthFailed,
+    ProviderError,
+    RateLimited,
+    SymbolNotFound,
+    Unavailable,
+    Unsupported,
+    Upstream,
     UpstreamTimeout,
 )  # fmt: skip
 from timebase.link.address import RunDirectory, open_run_directory
@@ -27,7 +34,7 @@ from timebase.model.timerange import DAY_US, MINUTE_US, TimeRange
 
 ROOT = Path(__file__).parents[2]
 
-PLUGIN = '''
+PLUGIN = """
 import asyncio, os, threading, time
 from array import array
 import anyio
@@ -154,7 +161,7 @@ class Threaded(Provider):
 
     async def wait(self, request):
         return [minutes(request.start_us, 1)]
-'''
+"""
 
 
 @dataclass
@@ -176,9 +183,12 @@ class Running:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         try:
-            await self.link.run(self.spend, lambda level, text: self.logged.append((level, text)), task_status=task_status)
+            await self.link.run(self.spend, self.log, task_status=task_status)
         except ProviderError as error:
             self.ended_with = error
+
+    def log(self, level: str, text: str) -> None:
+        self.logged.append((level, text))
 
     async def hello(self, **options: object) -> tuple[str, ...]:
         with trio.fail_after(20):
@@ -243,6 +253,19 @@ async def ask_bars(running: Running, symbol: str, n: int = 10) -> Bars:
     return Bars.concat(part for part in parts if isinstance(part, Bars))
 
 
+async def rows_before(running: Running, symbol: str, error: type[ProviderError]) -> int:
+    """How many rows came before the error."""
+    rows = 0
+    try:
+        with trio.fail_after(20):
+            async with running.link.history(a_demand(symbol)) as answer:
+                async for part in answer:
+                    rows += len(part)
+    except error:
+        return rows
+    pytest.fail(f"no {error.__name__}")
+
+
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 async def test_bars_arrive_as_they_were_sent(start: Start, backend: str) -> None:
     async with start(backend=backend) as running:
@@ -258,5 +281,238 @@ async def test_a_shutdown_ends_the_process(start: Start) -> None:
     async with start() as running:
         await running.hello()
         await running.link.shutdown()
+        with trio.fail_after(20):
+            assert await running.process.wait() == 0
+
+
+async def test_a_confirmed_nothing_comes_with_its_warning(start: Start) -> None:
+    async with start() as running:
+        await running.hello()
+        with trio.fail_after(20):
+            async with running.link.history(a_demand("NOTHING")) as answer:
+                assert [part async for part in answer] == []
+        assert answer.warnings == ("a holiday",)
+
+
+async def test_corporate_actions_travel_with_the_bars(start: Start) -> None:
+    async with start() as running:
+        await running.hello()
+        split, bars, dividend = await ask(running, "ACTIONS")
+        assert split == (CorporateAction(20_000 * DAY_US, "split", 4.0),)
+        assert isinstance(bars, Bars)
+        assert len(bars) == 3
+        assert dividend == (CorporateAction(20_000 * DAY_US, "dividend", 0.25, "USD"),)
+
+
+async def test_bars_given_newest_first_arrive_oldest_first(start: Start) -> None:
+    async with start() as running:
+        await running.hello()
+        bars = await ask_bars(running, "BACKWARDS")
+        assert len(bars) == 100_000
+        assert (np.diff(bars.time) == MINUTE_US).all()
+
+
+@pytest.mark.parametrize(
+    ("symbol", "error", "message"),
+    [
+        ("OTHER", SymbolNotFound, "OTHER"),
+        ("LIMITED", RateLimited, "too fast"),
+        ("PARTIAL", Upstream, "502 in the middle"),
+        ("TIMEOUT", UpstreamTimeout, "no answer in 30 s"),
+        ("BUG", Upstream, "TypeError: "),
+        ("GROUP", Unsupported, "not this far back"),
+    ],
+)
+async def test_what_a_provider_raises_arrives_typed(
+    start: Start, symbol: str, error: type[ProviderError], message: str
+) -> None:
+    async with start() as running:
+        await running.hello()
+        with pytest.raises(error, match=message) as raised:
+            await ask(running, symbol)
+        if isinstance(raised.value, RateLimited):
+            assert raised.value.retry_after_s == 2.5
+
+
+async def test_bars_before_an_error_are_not_lost(start: Start) -> None:
+    async with start() as running:
+        await running.hello()
+        rows = await rows_before(running, "PARTIAL", Upstream)
+        assert rows == 5
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+async def test_leaving_early_stops_the_provider(start: Start, backend: str) -> None:
+    async with start(backend=backend) as running:
+        await running.hello()
+        with trio.fail_after(20):
+            async with running.link.history(a_demand("ENDLESS")) as answer:
+                async for _ in answer:
+                    break
+        assert len(await ask_bars(running, "STOPPED")) == 1
+
+
+async def test_a_provider_waits_for_credit(start: Start) -> None:
+    async with start(credit=2) as running:
+        await running.hello()
+        with trio.fail_after(20):
+            async with running.link.history(a_demand("ENDLESS")) as answer:
+                # Pings go round behind whatever the provider was able to send without credit.
+                for _ in range(20):
+                    await running.link.ping()
+                arrived = answer._inbox.statistics().current_buffer_used
+                assert arrived == 2
+                parts = [await anext(answer) for _ in range(50)]
+        assert [int(bars.time[0]) for bars in parts] == sorted({int(bars.time[0]) for bars in parts})
+
+
+async def test_a_slow_question_does_not_hold_up_the_others(start: Start) -> None:
+    async with start() as running:
+        await running.hello()
+        with trio.fail_after(20):
+            async with running.link.history(a_demand("MUTE")), trio.open_nursery() as nursery:
+                for _ in range(20):
+                    nursery.start_soon(ask_bars, running, "ROWS", 1_000)
+
+
+async def test_paging_spends_from_the_budget(start: Start) -> None:
+    async with start() as running:
+        await running.hello()
+        assert len(await ask_bars(running, "SPENDING")) == 1
+        assert running.spent == [3]
+
+
+async def test_a_refused_permission_ends_the_question(start: Start) -> None:
+    async with start() as running:
+        await running.hello()
+        running.refusal = RateLimited("500 a day are gone", retry_after_s=60.0)
+        with pytest.raises(RateLimited, match="500 a day are gone") as raised:
+            await ask(running, "SPENDING")
+        assert raised.value.retry_after_s == 60.0
+
+
+async def test_symbols_are_at_most_as_many_as_asked_for(start: Start) -> None:
+    async with start() as running:
+        await running.hello()
+        with trio.fail_after(20):
+            found = await running.link.symbols("AB", 3)
+        assert found == tuple(Instrument(0, f"AB{i}", AssetClass.STOCK, currency="USD") for i in range(3))
+
+
+async def test_the_plugins_log_arrives(start: Start) -> None:
+    async with start() as running:
+        await running.hello()
+        assert running.logged == [("warning", "set up with ['key']")]
+
+
+@pytest.mark.parametrize(
+    ("setup", "error", "message"),
+    [("auth", AuthFailed, "the key was refused"), ("bug", Upstream, "KeyError: 'nothing'")],
+)
+async def test_a_failed_setup_is_told(start: Start, setup: str, error: type[ProviderError], message: str) -> None:
+    async with start() as running:
+        with pytest.raises(error, match=message):
+            await running.hello(setup=setup)
+
+
+async def test_a_class_that_is_not_there_is_told(start: Start) -> None:
+    async with start("Missing") as running:
+        with pytest.raises(Upstream, match=r"plugin\.py has no class Missing"):
+            await running.hello()
+
+
+async def test_plain_methods_run_in_threads(start: Start) -> None:
+    async with start("Threaded") as running:
+        assert await running.hello() == ("history",)
+        assert len(await ask_bars(running, "LONE")) == 2
+        assert len(await ask_bars(running, "NONE")) == 0
+        assert len(await ask_bars(running, "PAGES")) == 10
+        assert len(await ask_bars(running, "WAIT")) == 1
+        assert len(await ask_bars(running, "SPEND")) == 10
+        assert running.spent == [2]
+
+
+async def test_a_thread_that_hangs_blocks_nobody_and_ends_with_the_process(start: Start) -> None:
+    async with start("Threaded") as running:
+        await running.hello()
+        with trio.fail_after(20):
+            async with running.link.history(a_demand("STUCK")):
+                assert len(await ask_bars(running, "LONE")) == 2
+            await running.link.shutdown()
+            assert await running.process.wait() == 0
+
+
+async def test_symbols_without_a_method_are_unsupported(start: Start) -> None:
+    async with start("Threaded") as running:
+        await running.hello()
+        with trio.fail_after(20), pytest.raises(Unsupported):
+            await running.link.symbols("A", 1)
+
+
+async def test_a_killed_plugin_fails_every_question_that_waits(start: Start) -> None:
+    async with start() as running:
+        await running.hello()
+        failed = []
+
+        async def ask_and_fail() -> None:
+            with pytest.raises(Unavailable) as raised:
+                await ask(running, "MUTE")
+            failed.append(str(raised.value))
+
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                for _ in range(10):
+                    nursery.start_soon(ask_and_fail)
+                await running.link.ping()
+                running.process.kill()
+        assert len(failed) == 10
+        with pytest.raises(Unavailable):
+            await ask(running, "ROWS")
+        assert isinstance(running.ended_with, Unavailable)
+
+
+async def test_a_plugin_that_dies_in_an_answer_leaves_what_it_sent(start: Start) -> None:
+    async with start() as running:
+        await running.hello()
+        rows = await rows_before(running, "VANISH", Unavailable)
+        assert rows in {0, 5}  # what nng had not handed to the kernel died with the process
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+async def test_a_plugin_dies_with_its_parent_though_its_event_loop_is_blocked(start: Start, backend: str) -> None:
+    async with start(backend=backend) as running:
+        await running.hello()
+        with trio.fail_after(20):
+            async with running.link.history(a_demand("BLOCKED")):
+                with trio.move_on_after(0.1):
+                    await running.link.ping()
+                assert running.process.stdin is not None
+                await running.process.stdin.aclose()
+                await running.process.wait()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+async def test_a_plugin_in_setup_dies_with_its_parent(start: Start, backend: str) -> None:
+    async with start(backend=backend) as running, trio.open_nursery() as nursery:
+
+        async def shake_hands() -> None:
+            with pytest.raises(Unavailable):
+                await running.hello(setup="hang")
+
+        nursery.start_soon(shake_hands)
+        with trio.fail_after(20):
+            while not running.link.peer:
+                await trio.lowlevel.checkpoint()
+            assert running.process.stdin is not None
+            await running.process.stdin.aclose()
+            assert await running.process.wait() == 0
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+async def test_a_plugin_whose_core_is_gone_leaves(start: Start, backend: str) -> None:
+    """The link's socket closes while stdin stays open, as when the supervisor gives up on a link."""
+    async with start(backend=backend) as running:
+        await running.hello()
+        running.link._socket._pair.close()
         with trio.fail_after(20):
             assert await running.process.wait() == 0

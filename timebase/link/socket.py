@@ -1,11 +1,13 @@
 """pynng behind a typed face, and where its exceptions end."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
+import anyio.lowlevel
 from pynng.exceptions import NNGException
-from pynng.nng import Pair0
+from pynng.nng import Pair0, Pipe
 
 from timebase.wire.codec import MAX_MESSAGE_BYTES
 
@@ -26,10 +28,24 @@ class Socket:
     @classmethod
     @contextmanager
     def open(cls, on_gone: Callable[[], None]) -> Iterator[Self]:
-        """`on_gone` is called, in a thread of nng's, when the peer's connection is lost."""
+        """`on_gone` is called, in a thread of nng's, when the first peer's connection is lost.
+
+        Later ones do not count: a second peer is turned away by nng, which closes its connection too.
+        """
+        first: list[int] = []
+
+        def on_connect(pipe: Pipe) -> None:
+            first.append(pipe.id)
+            del first[1:]
+
+        def on_disconnect(pipe: Pipe) -> None:
+            if pipe.id in first:
+                on_gone()
+
         pair = Pair0(recv_max_size=MAX_MESSAGE_BYTES, recv_buffer_size=_BUFFERED, send_buffer_size=_BUFFERED)  # type: ignore[no-untyped-call]
         with pair:
-            pair.add_post_pipe_remove_cb(lambda _pipe: on_gone())  # type: ignore[no-untyped-call]
+            pair.add_pre_pipe_connect_cb(on_connect)  # type: ignore[no-untyped-call]
+            pair.add_post_pipe_remove_cb(on_disconnect)  # type: ignore[no-untyped-call]
             yield cls(pair)
 
     def listen(self, address: str) -> None:
@@ -44,6 +60,9 @@ class Socket:
             message: bytes = await self._pair.arecv()  # type: ignore[no-untyped-call]
         except NNGException as problem:
             raise LinkClosed(str(problem)) from problem
+        except asyncio.CancelledError:
+            await _cancelled_by_anyio()
+            raise
         return message
 
     def receive_nowait(self) -> bytes:
@@ -59,6 +78,9 @@ class Socket:
             await self._pair.asend(message)  # type: ignore[no-untyped-call]
         except NNGException as problem:
             raise LinkClosed(str(problem)) from problem
+        except asyncio.CancelledError:
+            await _cancelled_by_anyio()
+            raise
 
     def send_nowait(self, message: bytes) -> bool:
         """From any thread; False when there is no room for it now."""
@@ -67,3 +89,8 @@ class Socket:
         except NNGException:
             return False
         return True
+
+
+async def _cancelled_by_anyio() -> None:
+    """pynng raises a CancelledError of its own, which no anyio scope knows for its own; this raises the scope's."""
+    await anyio.lowlevel.checkpoint()

@@ -34,7 +34,7 @@ from timebase.wire.envelope import BATCH_ROWS, Message, Type, pack_error, pack_m
 from timebase.wire.instruments import instrument_row
 
 SDK = "timebase-python/1"
-GRACE_S = 2.0  # to close clients in after the parent is gone or has asked us to leave
+GRACE_S = 1.0  # to close clients in, after the parent is gone or has asked us to leave
 MAX_CREDIT = 64
 
 
@@ -245,7 +245,7 @@ def _leave_at_end_of_stdin(leave: Callable[[], None]) -> None:
         while os.read(0, 4096):
             pass
     leave()
-    threading.Event().wait(GRACE_S + 1)
+    threading.Event().wait(2 * GRACE_S)
     os._exit(1)
 
 
