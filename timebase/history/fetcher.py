@@ -15,10 +15,10 @@ from timebase.history.flights import Catch, Flight, Flights
 from timebase.history.tickets import Ticket, Tickets
 from timebase.model.demand import Demand, Question
 from timebase.model.instrument import Instrument
-from timebase.model.receipt import Attempt
 from timebase.model.series import Series
 from timebase.model.timerange import SECOND_US, Ranges
-from timebase.router.router import Candidate, Router
+from timebase.router.rank import Candidate
+from timebase.router.router import Router
 from timebase.storage.store import Store
 from timebase.supervisor.roster import Roster
 
@@ -77,9 +77,7 @@ class Fetcher:
         Raises: StoreUnavailable. A provider's error is returned, with the attempts that led to it.
         """
         while True:
-            wanted = (await self.gaps(question, series)).ranges
-            if question.refresh:
-                wanted = Ranges.of(r for r in (align(question.range, series.interval, now_us()),) if r is not None)
+            wanted = await self._wanted(candidate, question, series)
             if not wanted:
                 return Fetched(Catch())
 
@@ -93,6 +91,15 @@ class Fetcher:
                     raise StoreUnavailable(str(flight.error)) from flight.error
                 return Fetched(flight.catch, flight.error)
 
+    async def _wanted(self, candidate: Candidate, question: Question, series: Series) -> Ranges:
+        """What the series lacks of what the provider still keeps; all of that when the question is a refresh."""
+        kept = align(candidate.reach, series.interval, now_us())
+        if kept is None:
+            return Ranges()
+        if question.refresh:
+            return Ranges((kept,))
+        return (await self.gaps(question, series)).ranges & Ranges((kept,))
+
     async def _bring(
         self, candidate: Candidate, series: Series, instrument: Instrument, question: Question, flight: Flight
     ) -> None:
@@ -103,22 +110,13 @@ class Fetcher:
         self._heads[series.id] = Head(settled.parts[-1].end_us if settled else 0, now_us())
 
     async def _bring_one(self, candidate: Candidate, demand: Demand, catch: Catch) -> None:
-        began = trio.current_time()
-        outcome, reason = "ok", ""
         with ExitStack() as tickets:
             last: list[Ticket] = []
 
-            async def ask(demand: Demand) -> None:
-                last[:] = [await self._ask(candidate.slug, demand, tickets)]
+            async def ask(part: Demand) -> None:
+                last[:] = [await self._ask(candidate.slug, part, tickets)]
 
-            try:
-                await self._router.fetch(candidate, demand, ask)
-            except ProviderError as exc:
-                outcome, reason = exc.code, str(exc)
-                raise
-            finally:
-                ms = round((trio.current_time() - began) * 1000)
-                catch.attempts.append(Attempt(candidate.slug, outcome, reason, ms))
+            await self._router.fetch(candidate, demand, ask, catch.attempts)
             for ticket in last:
                 await ticket.wait()
                 catch.add(Catch(new=ticket.new, revised=ticket.revised, warnings=list(ticket.warnings)))

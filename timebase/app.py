@@ -1,0 +1,149 @@
+"""The server on one page: resources, channels and actors, in the order in which the data flows.
+
+    plugin -> link -> supervisor -> raw -> validator -> good -> writer -> durable -> tickets -> history -> API
+
+Data goes down, demands go up: a question becomes demands (history), a demand finds its provider (router), the
+provider's handle (supervisor) sends what the plugin answers into `raw`, and the question reads from the store once its
+tickets are complete. Nurseries are nested in the order of shutdown: the API first, then the providers, then the road.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+import trio
+from prometheus_client import CollectorRegistry
+
+from timebase.actors import Actors
+from timebase.api.server import run_api
+from timebase.api.services import ApiSettings
+from timebase.clock import now_us
+from timebase.config import Settings
+from timebase.history.answer import Answer, Completion
+from timebase.history.fetcher import Fetcher
+from timebase.history.historian import Historian
+from timebase.history.reader import Reader
+from timebase.history.tickets import Tickets, run_tickets
+from timebase.model.bars import Batch, Durable
+from timebase.model.demand import Question
+from timebase.model.lru import ByteLru
+from timebase.model.receipt import Attempt
+from timebase.quality.validator import run_validator
+from timebase.router.router import Router
+from timebase.router.rules import parse_rules
+from timebase.router.settings import RouterSettings
+from timebase.storage.spool import Spool
+from timebase.storage.store import Store, open_store
+from timebase.storage.writer import run_writer
+from timebase.supervisor.roster import Roster
+from timebase.supervisor.settings import SupervisorSettings
+from timebase.supervisor.supervisor import run_supervisor
+
+BATCHES_IN_FLIGHT = 4  # of at most 65,536 bars each: enough to keep every stage busy, 13 MB per channel at worst
+DRAIN_S = 20.0  # for accepted batches to reach the store after the stop
+BARS_SHARE = 0.7  # of the cache: columns, so that a million bars fit; the rest holds rendered replies
+
+
+async def run(settings: Settings, stop: trio.Event, started: Callable[[int], None]) -> None:
+    """Serve until `stop` is set, then let every accepted batch reach the store. `started` is told the port.
+
+    Raises: ConfigError, StoreUnavailable when it cannot start.
+    """
+    actors, roster, tickets = Actors(), Roster(), Tickets()
+    async with store_of(settings) as store, trio.open_nursery() as road:
+        raw_in, raw_out = trio.open_memory_channel[Batch](BATCHES_IN_FLIGHT)
+        good_in, good_out = trio.open_memory_channel[Batch](BATCHES_IN_FLIGHT)
+        durable_in, durable_out = trio.open_memory_channel[Durable](BATCHES_IN_FLIGHT)
+        spool = Spool(settings.data_dir / "spool", settings.spool_mb << 20)
+
+        # Downstream first: nobody sends before there is someone to receive.
+        await actors.start(road, "tickets", run_tickets, durable_out, tickets)
+        await actors.start(road, "writer", run_writer, good_out, durable_in, store, spool)
+        await actors.start(road, "validator", run_validator, raw_out, good_in)
+
+        router = Router(roster, store, router_settings(settings))
+        async with trio.open_nursery() as providers:
+            supervised = supervisor_settings(settings)
+            await actors.start(providers, "supervisor", run_supervisor, supervised, roster, raw_in, router.spend)
+            async with trio.open_nursery() as clients:
+                historian = historian_of(settings, store, router, roster, tickets, clients)
+                services = Services(roster, store, historian, actors.states)
+                replies: ByteLru[object, bytes] = ByteLru(int((settings.cache_mb << 20) * (1 - BARS_SHARE)))
+                started(await actors.start(clients, "api", run_api, services, api_settings(settings), replies))
+                await stop.wait()
+                clients.cancel_scope.cancel()
+            providers.cancel_scope.cancel()
+        # raw_in is closed now: each actor ends when its inbox does, left to right.
+        road.cancel_scope.deadline = trio.current_time() + DRAIN_S
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the API is handed: see api/services.py."""
+
+    roster: Roster
+    store: Store
+    historian: Historian
+    states: Mapping[str, str]
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    version: str = field(default_factory=lambda: version("timebase-server"))
+    started_us: int = field(default_factory=now_us)
+
+    def actors(self) -> Mapping[str, str]:
+        return self.states
+
+    async def answer(self, question: Question, attempts: list[Attempt]) -> Answer:
+        return await self.historian.answer(question, attempts)
+
+    async def complete(self, question: Question, attempts: list[Attempt]) -> Completion:
+        return await self.historian.complete(question, attempts)
+
+    async def explain(self, question: Question) -> Mapping[str, object]:
+        return await self.historian.explain(question)
+
+
+def store_of(settings: Settings) -> AbstractAsyncContextManager[Store]:
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return open_store(settings.database_url, settings.data_dir.absolute())
+
+
+def historian_of(
+    settings: Settings, store: Store, router: Router, roster: Roster, tickets: Tickets, nursery: trio.Nursery
+) -> Historian:
+    fetcher = Fetcher(
+        store=store,
+        router=router,
+        roster=roster,
+        tickets=tickets,
+        nursery=nursery,
+        refresh_s=settings.refresh_s,
+        patience_s=settings.patience_s,
+    )
+    reader = Reader(store, ByteLru(int((settings.cache_mb << 20) * BARS_SHARE)))
+    return Historian(store=store, router=router, roster=roster, fetcher=fetcher, reader=reader)
+
+
+def api_settings(settings: Settings) -> ApiSettings:
+    return ApiSettings(host=settings.host, port=settings.port, token=settings.token, ask_s=settings.ask_s)
+
+
+def router_settings(settings: Settings) -> RouterSettings:
+    return RouterSettings(
+        rules=parse_rules(settings.routing),
+        breaker_failures=settings.breaker_failures,
+        breaker_open_s=settings.breaker_open_s,
+        breaker_successes=settings.breaker_successes,
+        max_budget_wait_s=settings.max_budget_wait_s,
+        max_retries=settings.max_retries,
+    )
+
+
+def supervisor_settings(settings: Settings) -> SupervisorSettings:
+    return SupervisorSettings(
+        manifests=tuple(folder.absolute() for folder in settings.manifests),
+        data_dir=settings.data_dir.absolute(),
+        environ=os.environ,
+        providers=settings.providers,
+    )
