@@ -46,7 +46,7 @@ def manifest_folders(roots: Iterable[Path]) -> tuple[Path, ...]:
     found: list[Path] = []
     for root in roots:
         try:
-            entries = sorted(root.iterdir())
+            entries = sorted(root.absolute().iterdir())
         except (FileNotFoundError, NotADirectoryError):
             continue
         found += [entry for entry in entries if not entry.name.startswith((".", "_")) and _has_manifest(entry)]
@@ -105,6 +105,7 @@ def twice(manifest: Manifest, first: Path) -> BrokenManifest:
 
 def load_manifest(folder: Path) -> Manifest:
     """Raises: ConfigError with every fault, in the order of the lines."""
+    folder = folder.absolute()
     path = folder / FILE
     document = parse_document(_read(path))
     faults = list(document.faults)
@@ -120,7 +121,10 @@ def load_manifest(folder: Path) -> Manifest:
 
 
 def _has_manifest(folder: Path) -> bool:
-    return (folder / FILE).is_file() or (folder / "config.yml").is_file()
+    try:
+        return (folder / FILE).is_file() or (folder / "config.yml").is_file()
+    except OSError:
+        return folder.is_dir()  # which may not be entered: reading it says so
 
 
 def _refusal(path: Path, faults: Iterable[Fault]) -> ConfigError:

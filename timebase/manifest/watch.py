@@ -67,7 +67,10 @@ class Watch:
         self._is_first = True
 
     def look(self) -> list[Event]:
-        present = manifest_folders(self._roots)
+        try:
+            present = manifest_folders(self._roots)
+        except OSError:
+            return []  # a disk that is away for a moment removes nobody
         events: list[Event] = []
         for folder in [folder for folder in self._known if folder not in present]:
             events += self._miss(folder)

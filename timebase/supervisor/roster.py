@@ -1,0 +1,95 @@
+"""Who there is and how they are: the supervisor writes it, everybody else reads it and gives orders through it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from timebase.errors import UnknownProvider
+from timebase.manifest.load import BrokenManifest
+from timebase.model.instrument import Instrument
+from timebase.supervisor.handle import ProviderHandle, ProviderState
+from timebase.supervisor.process import Home
+
+
+class Roster:
+    """Every provider with a good manifest, and every manifest that is not.
+
+    `on_change`: functions that are called with a slug whenever its state, or whether it is here, has changed.
+    """
+
+    def __init__(self) -> None:
+        self.on_change: list[Callable[[str], None]] = []
+        self._handles: dict[str, ProviderHandle] = {}
+        self._homes: dict[str, Home] = {}
+        self._broken: dict[Path, BrokenManifest] = {}
+
+    def all(self) -> tuple[ProviderState, ...]:
+        """By slug."""
+        return tuple(handle.snapshot() for _, handle in sorted(self._handles.items()))
+
+    def get(self, slug: str) -> ProviderHandle | None:
+        return self._handles.get(slug)
+
+    def broken(self) -> tuple[BrokenManifest, ...]:
+        """Manifests that cannot be used; a provider may still run from the last good state of one."""
+        return tuple(broken for _, broken in sorted(self._broken.items()))
+
+    def symbols(self) -> tuple[Instrument, ...]:
+        """The instruments that manifests list, each symbol once."""
+        listed = (instrument for _, handle in sorted(self._handles.items()) for instrument in handle.manifest.symbols)
+        found: dict[str, Instrument] = {}
+        for instrument in listed:
+            found.setdefault(instrument.symbol, instrument)
+        return tuple(found.values())
+
+    async def enable(self, slug: str) -> ProviderState:
+        """Start it, whatever its manifest says, also after restarts of the server. Raises: UnknownProvider."""
+        return await self._switch(slug, True)
+
+    async def disable(self, slug: str) -> ProviderState:
+        """Stop it; returns when its process has ended. It stays off after restarts of the server too.
+
+        Raises: UnknownProvider.
+        """
+        return await self._switch(slug, False)
+
+    async def restart(self, slug: str) -> ProviderState:
+        """Start it anew, now, also when it backs off or its key was refused. Raises: UnknownProvider."""
+        handle = self._known(slug)
+        await handle.restart()
+        return handle.snapshot()
+
+    # --- the supervisor's side ---
+
+    def put(self, handle: ProviderHandle, home: Home) -> None:
+        self._handles[handle.slug] = handle
+        self._homes[handle.slug] = home
+        self.tell(handle.slug)
+
+    def drop(self, slug: str) -> ProviderHandle | None:
+        handle = self._handles.pop(slug, None)
+        self.tell(slug)
+        return handle
+
+    def put_broken(self, broken: BrokenManifest) -> None:
+        self._broken[broken.folder] = broken
+
+    def drop_broken(self, folder: Path) -> None:
+        self._broken.pop(folder, None)
+
+    def tell(self, slug: str) -> None:
+        for hook in self.on_change:
+            hook(slug)
+
+    def _known(self, slug: str) -> ProviderHandle:
+        handle = self._handles.get(slug)
+        if handle is None:
+            raise UnknownProvider(slug, sorted(self._handles))
+        return handle
+
+    async def _switch(self, slug: str, is_on: bool) -> ProviderState:
+        handle = self._known(slug)
+        await trio.to_thread.run_sync(self._homes[slug].write_switch, is_on)
+        await handle.switch(is_on)
+        return handle.snapshot()
