@@ -1,0 +1,253 @@
+"""A server without providers and without a database: what the API is tested on, through the Protocols it asks for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import trio
+from prometheus_client import CollectorRegistry
+
+from timebase.errors import AllProvidersFailed, StoreUnavailable, TimeBaseError, UnknownProvider, UnknownSymbol
+from timebase.history.answer import Answer, Completion, Freshness, Missing
+from timebase.manifest.manifest import Manifest, Option, RateWindow
+from timebase.model.bars import Bars
+from timebase.model.demand import Question
+from timebase.model.instrument import AssetClass, Instrument
+from timebase.model.interval import Interval
+from timebase.model.receipt import Attempt
+from timebase.model.series import Series
+from timebase.model.timerange import Ranges, TimeRange
+
+AAPL = Instrument(1, "AAPL", AssetClass.STOCK, "Apple Inc.", "USD", "NASDAQ", "America/New_York")
+BTC = Instrument(2, "BTC-USDT", AssetClass.CRYPTO, "Bitcoin")
+DEMO = Instrument(0, "DEMO-STOCK", AssetClass.STOCK, "Demonstration")
+STARTED_US = 1_700_000_000_000_000
+NOTHING = Ranges()
+
+
+def make_bars(question: Question) -> Bars:
+    """Bars on every period of the range, with prices that have no short decimal form."""
+    step_us = question.interval.us
+    time = np.arange(question.range.start_us, question.range.end_us, step_us, dtype=np.int64)
+    wave = np.sin(time / 1e13) * 10 + 100
+    return Bars.of(time, wave, wave + 1 / 3, wave - 1 / 3, wave + 0.1, np.round(wave * 1000), (time // step_us) % 4)
+
+
+@dataclass(frozen=True, slots=True)
+class FakeState:
+    slug: str
+    manifest: Manifest
+    state: str = "ready"
+    reason: str = ""
+    pid: int | None = 4711
+    name: str = "Demo"
+    version: str = "1.0.0"
+    since_us: int = STARTED_US
+    restarts: int = 0
+    next_retry_us: int | None = None
+    memory_bytes: int = 40_000_000
+    last_error: str = ""
+    in_flight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FakeBroken:
+    folder: Path
+    faults: Sequence[str]
+
+
+def make_manifest(slug: str, **claims: object) -> Manifest:
+    usual: dict[str, object] = {
+        "name": "Demo",
+        "version": "1.0.0",
+        "entrypoint": "provider.py:Demo",
+        "folder": Path("manifests") / slug,
+        "asset_classes": frozenset({AssetClass.STOCK, AssetClass.CRYPTO}),
+        "intervals": frozenset(Interval),
+        "rate_limits": (RateWindow(60, 60.0),),
+        "options": {"timeout": Option("int", "Request timeout in seconds", 30)},
+    }
+    return Manifest(slug=slug, **{**usual, **claims})  # type: ignore[arg-type]
+
+
+class FakeRoster:
+    def __init__(self) -> None:
+        listed = make_manifest("listed", symbols=(DEMO,))
+        self.states = [
+            FakeState("demo", make_manifest("demo")),
+            FakeState("listed", listed, "disabled", "as configured"),
+        ]
+        self.faults = [FakeBroken(Path("manifests/bad"), ("manifests/bad/config.yaml:3: not valid YAML",))]
+        self.error: TimeBaseError | None = None
+
+    def all(self) -> Sequence[FakeState]:
+        return self.states
+
+    def broken(self) -> Sequence[FakeBroken]:
+        return self.faults
+
+    async def enable(self, slug: str) -> None:
+        await self._set(slug, "ready")
+
+    async def disable(self, slug: str) -> None:
+        await self._set(slug, "disabled")
+
+    async def restart(self, slug: str) -> None:
+        await self._set(slug, "starting")
+
+    async def _set(self, slug: str, state: str) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.error is not None:
+            raise self.error
+        if slug not in {each.slug for each in self.states}:
+            raise UnknownProvider(slug)
+        self.states = [replace(each, state=state) if each.slug == slug else each for each in self.states]
+
+
+@dataclass(frozen=True, slots=True)
+class FakeCoverage:
+    complete: Ranges = NOTHING
+    empty: Ranges = NOTHING
+    refused: Ranges = NOTHING
+    partial: Ranges = NOTHING
+    failed: Ranges = NOTHING
+
+
+class FakeStore:
+    def __init__(self) -> None:
+        self.is_up = True
+        self.instruments = {each.symbol: each for each in (AAPL, BTC)}
+
+    async def ping(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if not self.is_up:
+            raise StoreUnavailable("connection refused")
+
+    def health(self) -> Mapping[str, object]:
+        return {"kind": "fake", "migrations": 3}
+
+    async def instrument(self, symbol: str) -> Instrument | None:
+        await self.ping()
+        return self.instruments.get(symbol)
+
+    async def list_symbols(
+        self, query: str, asset_class: AssetClass | None, after: str, limit: int
+    ) -> Sequence[Instrument]:
+        await self.ping()
+        found = [
+            each
+            for symbol, each in sorted(self.instruments.items())
+            if query.casefold() in f"{symbol} {each.name}".casefold() and symbol > after
+        ]
+        return [each for each in found if asset_class in (None, each.asset_class)][:limit]
+
+    async def near_symbols(self, text: str, limit: int) -> Sequence[str]:
+        await self.ping()
+        return [symbol for symbol in self.instruments if symbol[0] == text[0]][:limit]
+
+    async def series_of(self, instrument_id: int) -> Sequence[Series]:
+        await self.ping()
+        return [
+            Series(each.id * 10, each.id, each.symbol, "demo", Interval.D1)
+            for each in self.instruments.values()
+            if each.id == instrument_id
+        ]
+
+    async def coverage(self, series_id: int) -> FakeCoverage:
+        await self.ping()
+        return FakeCoverage(
+            complete=Ranges.of([TimeRange(0, 86_400_000_000)]), failed=Ranges.of([TimeRange(10**15, 2 * 10**15)])
+        )
+
+
+@dataclass
+class FakeServices:
+    """`error` is raised, `hang` waited on by every question; `asked` collects them."""
+
+    version: str = "0.1.0"
+    started_us: int = STARTED_US
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    roster: FakeRoster = field(default_factory=FakeRoster)
+    store: FakeStore = field(default_factory=FakeStore)
+    states: dict[str, str] = field(default_factory=lambda: {"writer": "running", "supervisor": "running"})
+    error: Exception | None = None
+    hang: trio.Event | None = None
+    asked: list[Question] = field(default_factory=list)
+    loads: int = 0
+    generation: int = 0
+    bars: Bars | None = None
+    missing: tuple[Missing, ...] = ()
+    warnings: tuple[str, ...] = ()
+    adjustment: Mapping[str, object] = field(default_factory=lambda: {"mode": "raw", "applied": []})
+    page: int = 1_000_000
+
+    def actors(self) -> Mapping[str, str]:
+        return self.states
+
+    async def answer(self, question: Question, attempts: list[Attempt]) -> Answer:
+        await self._ask(question, attempts)
+        instrument = self._known(question.symbol)
+        bars = (
+            make_bars(question)
+            if self.bars is None
+            else self.bars.within(question.range.start_us, question.range.end_us)
+        )
+        limit = min(question.limit or self.page, self.page)
+        is_cut = len(bars) > limit
+        newest = question.keep == "newest"
+        shown = bars.pick(slice(len(bars) - limit, None) if newest else slice(limit)) if is_cut else bars
+
+        async def load() -> Bars:
+            await trio.lowlevel.checkpoint()
+            self.loads += 1
+            return shown
+
+        return Answer(
+            question=question,
+            instrument=instrument,
+            series=Series(
+                instrument.id * 10, instrument.id, question.symbol, question.provider or "demo", question.interval
+            ),
+            version=(replace(question, refresh=False, provider=None), self.generation),
+            source="store",
+            load=load,
+            attempts=tuple(attempts),
+            missing=self.missing,
+            freshness=Freshness(STARTED_US),
+            adjustment=self.adjustment,
+            warnings=self.warnings,
+            next_start_us=int(bars.time[limit]) if is_cut and not newest else None,
+        )
+
+    async def explain(self, question: Question) -> Mapping[str, object]:
+        await self._ask(question, [])
+        self._known(question.symbol)
+        return {"symbol": question.symbol, "interval": question.interval.value, "candidates": [], "refused": []}
+
+    async def complete(self, question: Question, attempts: list[Attempt]) -> Completion:
+        await self._ask(question, attempts)
+        instrument = self._known(question.symbol)
+        series = Series(
+            instrument.id * 10, instrument.id, question.symbol, question.provider or "demo", question.interval
+        )
+        return Completion(series, tuple(attempts), self.missing, 7, 1, self.warnings)
+
+    async def _ask(self, question: Question, attempts: list[Attempt]) -> None:
+        self.asked.append(question)
+        await trio.lowlevel.checkpoint()
+        attempts.append(Attempt("demo", "ok", "", 3))
+        if self.hang is not None:
+            await self.hang.wait()
+        if self.error is not None:
+            raise self.error
+        if question.provider not in (None, "demo", "listed"):
+            raise UnknownProvider(question.provider, ("demo", "listed"))
+
+    def _known(self, symbol: str) -> Instrument:
+        known = {**self.store.instruments, DEMO.symbol: DEMO}
+        if symbol == "FAIL":
+            raise AllProvidersFailed(symbol, [Attempt("demo", "upstream", "HTTP 500", 12)])
+        if symbol not in known:
+            raise UnknownSymbol(symbol, ("AAPL",))
+        return known[symbol]

@@ -1,0 +1,103 @@
+"""The ASGI application: Quart for everything, with a shortcut before it for the questions for bars (`front.py`)."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from prometheus_client.registry import Collector
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge, RequestTimeout
+
+from timebase.api import faults
+from timebase.api.dispatch import near_paths, refuse, respond
+from timebase.api.exchange import Asked, Desk, Pieces, Reply
+from timebase.api.front import AsgiApp, with_shortcut
+from timebase.api.meters import Metrics, ServerCollector
+from timebase.api.openapi import describe
+from timebase.api.routes import ROUTES, Route, paths
+from timebase.api.services import ApiSettings, Services
+from timebase.errors import RequestError
+from timebase.model.lru import ByteLru
+
+BODY_S = 30.0  # a client that needs longer for its few kilobytes gives them one at a time
+
+
+def create_app(services: Services, settings: ApiSettings, render_cache: ByteLru[Any, bytes]) -> AsgiApp:
+    """Registers its metrics in `services.registry`, so one registry serves one application."""
+    collector: Collector = ServerCollector(services, render_cache)
+    services.registry.register(collector)
+    desk = Desk(services, settings, render_cache, Metrics(services.registry), describe(ROUTES, services.version))
+    return with_shortcut(desk, create_quart(desk))
+
+
+def create_quart(desk: Desk) -> QuartTrio:
+    app = QuartTrio("timebase.api", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = desk.settings.max_body_bytes
+    app.config["BODY_TIMEOUT"] = BODY_S
+    app.config["RESPONSE_TIMEOUT"] = None  # dispatch has the deadline
+    app.url_map.merge_slashes = False
+    for route in ROUTES:
+        for n, path in enumerate(paths(route)):
+            rule = path.replace("{symbol}", "<path:symbol>").replace("{slug}", "<slug>")
+            app.add_url_rule(
+                rule,
+                f"{route.name}{n}",
+                _view(desk, route),
+                methods=list(route.methods),
+                provide_automatic_options=False,
+            )
+    app.register_error_handler(HTTPException, _refusal(desk))
+    return app
+
+
+def _view(desk: Desk, route: Route) -> Callable[..., Awaitable[Response]]:
+    async def view(**in_path: str) -> Response:
+        body = b"" if route.method == "GET" else await _read_body()
+        return _to_quart(await respond(desk, route, _asked(in_path, body)))
+
+    return view
+
+
+async def _read_body() -> bytes:
+    body = await request.get_data(cache=False)
+    return body if isinstance(body, bytes) else body.encode()
+
+
+def _refusal(desk: Desk) -> Callable[[HTTPException], Awaitable[Response]]:
+    async def on_http_error(error: HTTPException) -> Response:
+        return _to_quart(await refuse(desk, _asked({}), _as_ours(error, desk)))
+
+    return on_http_error
+
+
+def _asked(in_path: Mapping[str, str], body: bytes = b"") -> Asked:
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return Asked(request.method, request.path, request.query_string, headers, in_path, body)
+
+
+def _as_ours(error: HTTPException, desk: Desk) -> RequestError:
+    match error:
+        case MethodNotAllowed():
+            return faults.MethodNotAllowed(request.method, sorted(error.valid_methods or ()))
+        case RequestEntityTooLarge():
+            return faults.BodyTooLarge(f"a body may have {desk.settings.max_body_bytes:,} bytes")
+        case RequestTimeout():
+            return faults.BodyTooSlow(f"the body did not come within {BODY_S:g} s")
+        case _ if error.code == 404:
+            return faults.UnknownPath(request.path, near_paths(request.path, [paths(route)[0] for route in ROUTES]))
+        case _:
+            return RequestError(error.description or error.name)
+
+
+def _to_quart(reply: Reply) -> Response:
+    body: Any = _chunks(reply.body) if isinstance(reply.body, Pieces) else reply.body
+    response = Response(body, status=reply.status)
+    response.headers.clear()
+    for name, value in reply.all_headers():
+        response.headers.add(name, value)
+    return response
+
+
+async def _chunks(body: Pieces) -> AsyncIterator[bytes]:
+    async for piece in body.make():
+        yield bytes(piece)

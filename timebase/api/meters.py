@@ -1,0 +1,86 @@
+"""What the API counts, and the gauges that are read off the server when somebody scrapes them."""
+
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from timebase.api.services import Services
+from timebase.clock import now_us
+from timebase.model.lru import ByteLru
+from timebase.model.timerange import SECOND_US
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """Requests by route and status. Children are looked up once per pair: a label lookup costs more than the count."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            "timebase_requests", "Requests answered.", ("route", "method", "status"), registry=registry
+        )
+        self._seconds = Histogram(
+            "timebase_request_seconds",
+            "From a request's head to its reply's first byte.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._counters: dict[tuple[str, str, int], Counter] = {}
+        self._histograms: dict[str, Histogram] = {}
+
+    def count(self, route: str, method: str, status: int, began: float) -> None:
+        """`began` is a time.perf_counter()."""
+        key = (route, method, status)
+        counter = self._counters.get(key)
+        if counter is None:
+            counter = self._counters[key] = self._requests.labels(route, method, str(status))
+            self._histograms[route] = self._seconds.labels(route)
+        counter.inc()
+        self._histograms[route].observe(time.perf_counter() - began)
+
+
+class ServerCollector(Collector):
+    """Gauges of the server's parts, read when scraped."""
+
+    def __init__(self, services: Services, render_cache: ByteLru[object, bytes]) -> None:
+        self._services = services
+        self._cache = render_cache
+
+    def collect(self) -> Iterator[Metric]:
+        services = self._services
+        build = GaugeMetricFamily("timebase_build_info", "The server's version.", labels=("version",))
+        build.add_metric((services.version,), 1)
+        yield build
+        uptime_s = (now_us() - services.started_us) / SECOND_US
+        yield GaugeMetricFamily("timebase_uptime_seconds", "Since the server started.", uptime_s)
+        yield GaugeMetricFamily("timebase_store_up", "1 when the database answers.", float(services.store.is_up))
+        yield GaugeMetricFamily("timebase_render_cache_bytes", "Rendered bodies kept.", self._cache.bytes)
+        yield CounterMetricFamily("timebase_render_cache_hits", "Bodies taken from the cache.", value=self._cache.hits)
+        yield CounterMetricFamily("timebase_render_cache_misses", "Bodies rendered.", value=self._cache.misses)
+        yield from self._actors()
+        yield from self._providers()
+
+    def _actors(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("timebase_actor_up", "1 while the actor is running.", labels=("actor",))
+        for name, state in self._services.actors().items():
+            up.add_metric((name,), float(state == "running"))
+        yield up
+
+    def _providers(self) -> Iterator[Metric]:
+        labels = ("provider",)
+        state = GaugeMetricFamily("timebase_provider_state", "1 for the state it is in.", labels=("provider", "state"))
+        up = GaugeMetricFamily("timebase_provider_up", "1 when it can be asked.", labels=labels)
+        memory = GaugeMetricFamily("timebase_provider_memory_bytes", "Resident memory of its process.", labels=labels)
+        in_flight = GaugeMetricFamily("timebase_provider_in_flight", "Questions it is working on.", labels=labels)
+        restarts = CounterMetricFamily("timebase_provider_restarts", "Times its process was restarted.", labels=labels)
+        for each in self._services.roster.all():
+            state.add_metric((each.slug, each.state), 1)
+            up.add_metric((each.slug,), float(each.state == "ready"))
+            memory.add_metric((each.slug,), each.memory_bytes)
+            in_flight.add_metric((each.slug,), each.in_flight)
+            restarts.add_metric((each.slug,), each.restarts)
+        yield from (state, up, memory, in_flight, restarts)

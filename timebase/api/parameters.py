@@ -1,0 +1,134 @@
+"""Every parameter the API takes, once: parsing reads this table and the OpenAPI description is made from it."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from timebase.api.times import FORMS
+from timebase.errors import BadParameter
+from timebase.history.adjust import WHICH
+from timebase.model.instrument import AssetClass, canonical_symbol
+from timebase.model.interval import Interval, parse_interval
+
+T = TypeVar("T")
+Schema = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter(Generic[T]):
+    """`parse` raises ValueError saying what is wrong; `allowed` is what an error then lists."""
+
+    name: str
+    parse: Callable[[str], T]
+    meaning: str
+    schema: Schema = field(default_factory=lambda: {"type": "string"})
+    allowed: Sequence[str] = ()
+    example: str = ""
+
+    def read(self, text: str) -> T:
+        try:
+            return self.parse(text)
+        except ValueError as exc:
+            raise BadParameter(self.name, str(exc), self.allowed) from exc
+
+
+def _symbol(text: str) -> str:
+    symbol = canonical_symbol(text)
+    if not re.fullmatch(SYMBOL_PATTERN, symbol):
+        raise ValueError(f"{text[:64]!r} is not a symbol; write it like AAPL, BRK-B, ^GSPC, EUR-USD or BTC-USDT")
+    return symbol
+
+
+def _slug(text: str) -> str:
+    if not re.fullmatch(SLUG_PATTERN, text):
+        raise ValueError(f"{text[:64]!r} is not a provider's slug; write it like yahoo-finance")
+    return text
+
+
+def _interval(text: str) -> Interval:
+    interval = parse_interval(text)
+    if interval is None:
+        raise ValueError(f"{text!r} is not an interval")
+    return interval
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
+            raise ValueError(f"write a whole number from {low} to {high}, not {text!r}")
+        return int(text)
+
+    return parse
+
+
+def one_of(allowed: Sequence[str]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"{text!r} is none of them")
+        return text
+
+    return parse
+
+
+def choice(name: str, allowed: Sequence[str], meaning: str) -> Parameter[str]:
+    return Parameter(name, one_of(allowed), meaning, {"type": "string", "enum": list(allowed)}, allowed)
+
+
+def number(name: str, low: int, high: int, meaning: str) -> Parameter[int]:
+    return Parameter(name, whole(low, high), meaning, {"type": "integer", "minimum": low, "maximum": high})
+
+
+# Times depend on now, so they stay texts here and are read once the question is put together.
+def time(name: str, meaning: str) -> Parameter[str]:
+    schema = {"type": "string", "minLength": 1, "maxLength": 40, "description": FORMS}
+    return Parameter(name, str, meaning, schema, example="2020-01-01")
+
+
+SYMBOL_PATTERN = r"[A-Za-z0-9^=.$#&@!*:+/_-]{1,64}"
+SLUG_PATTERN = r"[a-z0-9][a-z0-9-]{0,63}"
+MAX_BARS = 1_000_000
+MAX_CURSOR = 1_000
+FORMATS = ("json", "rows", "ndjson", "csv", "arrow", "arrow-stream", "parquet", "msgpack")
+TIMES = ("ms", "s", "iso")
+
+SYMBOL = Parameter(
+    "symbol", _symbol, "Canonical symbol; pairs as BASE-QUOTE (BTC/USDT is read as BTC-USDT).",
+    {"type": "string", "pattern": f"^{SYMBOL_PATTERN}$"}, example="AAPL",
+)  # fmt: skip
+SLUG = Parameter(
+    "slug", _slug, "A provider.", {"type": "string", "pattern": f"^{SLUG_PATTERN}$"}, example="demo"
+)  # fmt: skip
+INTERVAL = Parameter(
+    "interval", _interval, "Length of a bar, 1d if not given. Aliases are understood: 60m, 1D, 1w, 1M …",
+    {"type": "string", "enum": [i.value for i in Interval]}, [i.value for i in Interval], "1d",
+)  # fmt: skip
+START = time(
+    "start", "First instant (inclusive). If not given, a usual stretch before `end`: a year of days, five of minutes."
+)
+END = time("end", "Last instant (exclusive), now if not given.")
+LIMIT = number(
+    "limit", 1, MAX_BARS, "At most so many bars: the first from `start` on, or the newest if there is no `start`."
+)
+ADJUST = choice("adjust", WHICH, "Corporate actions to apply to the raw prices, which is what you get if not given.")
+PROVIDER = Parameter(
+    "provider", _slug, "Ask only this provider.", {"type": "string", "pattern": f"^{SLUG_PATTERN}$"}, example="demo"
+)  # fmt: skip
+AS_OF = time("as_of", "Read the data as it was known at this instant.")
+REFRESH = choice("refresh", ("true", "false"), "`true` asks the provider even for what is already stored.")
+FORMAT = choice("format", FORMATS, "Form of the reply; wins over the Accept header. json if neither says anything.")
+TIME_UNIT = choice(
+    "times",
+    TIMES,
+    "Form of times: ms (if not given), s or iso. CSV: iso if not given. Arrow and Parquet have their own.",
+)
+CURSOR = Parameter(
+    "cursor", str, "`next` of the page before. It carries the whole question; only format and times are given anew.",
+    {"type": "string", "minLength": 1, "maxLength": MAX_CURSOR},
+)  # fmt: skip
+QUERY = Parameter(
+    "q", str, "Part of a symbol or of a name.", {"type": "string", "maxLength": 64}, example="DEMO"
+)  # fmt: skip
+ASSET_CLASS = choice("asset_class", [a.value for a in AssetClass], "Only instruments of this class.")
+AFTER = Parameter("after", _symbol, "`next` of the page before.", {"type": "string", "pattern": f"^{SYMBOL_PATTERN}$"})
+PAGE = number("limit", 1, 1_000, "At most so many symbols, 100 if not given.")

@@ -1,0 +1,84 @@
+"""GET /providers, /providers/{slug} and POST /providers/{slug}/{enable|disable|restart}."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from timebase.api import parameters as p
+from timebase.api.exchange import Asked, Desk, Reply, json_reply
+from timebase.api.parse import parse_query
+from timebase.api.services import ProviderState, Roster
+from timebase.api.times import iso, iso_or_none
+from timebase.errors import UnknownProvider
+from timebase.model.receipt import Attempt
+
+
+async def list_providers(desk: Desk, asked: Asked, _: list[Attempt]) -> Reply:
+    parse_query(asked.query, ())
+    roster = desk.services.roster
+    return json_reply({
+        "providers": [provider_facts(state) for state in roster.all()],
+        "broken": [{"folder": str(each.folder), "faults": each.faults} for each in roster.broken()],
+    })  # fmt: skip
+
+
+async def get_provider(desk: Desk, asked: Asked, _: list[Attempt]) -> Reply:
+    parse_query(asked.query, ())
+    return json_reply(provider_facts(_find(desk.services.roster, asked)))
+
+
+def _change(
+    change: Callable[[Roster, str], Awaitable[None]],
+) -> Callable[[Desk, Asked, list[Attempt]], Awaitable[Reply]]:
+    async def post(desk: Desk, asked: Asked, _: list[Attempt]) -> Reply:
+        parse_query(asked.query, ())
+        roster = desk.services.roster
+        await change(roster, _find(roster, asked).slug)
+        return json_reply(provider_facts(_find(roster, asked)))
+
+    return post
+
+
+ACTIONS = {
+    "enable": _change(lambda roster, slug: roster.enable(slug)),
+    "disable": _change(lambda roster, slug: roster.disable(slug)),
+    "restart": _change(lambda roster, slug: roster.restart(slug)),
+}
+
+
+def _find(roster: Roster, asked: Asked) -> ProviderState:
+    slug = p.SLUG.read(asked.in_path["slug"])
+    states = roster.all()
+    found = next((state for state in states if state.slug == slug), None)
+    if found is None:
+        raise UnknownProvider(slug, [state.slug for state in states])
+    return found
+
+
+def provider_facts(state: ProviderState) -> Mapping[str, object]:
+    """Everything but its secrets' values, which nobody here holds."""
+    manifest = state.manifest
+    return {
+        "slug": state.slug,
+        "name": state.name,
+        "version": state.version,
+        "description": manifest.description,
+        "state": state.state,
+        "reason": state.reason,
+        "since": iso(state.since_us),
+        "pid": state.pid,
+        "restarts": state.restarts,
+        "next_retry": iso_or_none(state.next_retry_us),
+        "memory_bytes": state.memory_bytes,
+        "in_flight": state.in_flight,
+        "last_error": state.last_error,
+        "capabilities": sorted(manifest.capabilities),
+        "asset_classes": sorted(manifest.asset_classes),
+        "intervals": [i.value for i in sorted(manifest.intervals, key=lambda i: i.us)],
+        "rate_limits": [{"requests": w.requests, "seconds": w.window_s} for w in manifest.rate_limits],
+        "options": {
+            name: {"type": each.type, "description": each.description, "default": each.default}
+            for name, each in manifest.options.items()
+        },
+        "symbols": [instrument.symbol for instrument in manifest.symbols],
+        "cost": manifest.cost,
+        "priority": manifest.priority,
+    }

@@ -1,0 +1,136 @@
+"""The shapes of the replies, for the OpenAPI description. What a test asks of every reply stands here."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from timebase.api.parameters import Schema
+from timebase.model.bars import COLUMNS
+from timebase.model.instrument import AssetClass
+from timebase.model.interval import Interval
+
+
+def _object(properties: Mapping[str, Any], optional: Sequence[str] = (), description: str = "") -> Schema:
+    required = [name for name in properties if name not in optional]
+    made: dict[str, Any] = {"type": "object", "properties": dict(properties), "required": required}
+    return made | ({"description": description} if description else {})
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _nullable(kind: str) -> Schema:
+    return {"type": [kind, "null"]}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_TEXT: Schema = {"type": "string"}
+_TEXTS = _list(_TEXT)
+_WHOLE: Schema = {"type": "integer"}
+_NUMBER: Schema = {"type": "number"}
+_YES: Schema = {"type": "boolean"}
+_TIME: Schema = {"type": ["integer", "string"], "description": "As `times` says: epoch ms, epoch s or ISO 8601."}
+_TIME_OR_NULL: Schema = {"type": ["integer", "string", "null"]}
+_INTERVAL: Schema = {"type": "string", "enum": [i.value for i in Interval]}
+_RANGES = _list({"type": "array", "prefixItems": [_TIME, _TIME], "minItems": 2, "maxItems": 2})
+_MISSING = _list({"type": "array", "prefixItems": [_TIME, _TIME, _TEXT], "minItems": 3, "maxItems": 3})
+_COVERED = _object({"complete": _YES, "missing": _MISSING})
+_INSTRUMENT = {
+    "symbol": _TEXT,
+    "asset_class": {"type": "string", "enum": [a.value for a in AssetClass]},
+    "name": _TEXT,
+    "currency": _TEXT,
+    "exchange": _TEXT,
+    "timezone": _TEXT,
+}
+_TYPES = {"time": _TIME, "flags": _WHOLE}
+_COLUMNS = _object({name: _list(_TYPES.get(name, _NUMBER)) for name in COLUMNS}, description="json: columns")
+_ROWS = _list(_object({name: _TYPES.get(name, _NUMBER) for name in COLUMNS}))
+_OUTCOMES = ("complete", "empty", "refused", "partial", "failed")
+_PROVIDER = {
+    "slug": _TEXT, "name": _TEXT, "version": _TEXT, "description": _TEXT, "state": _TEXT, "reason": _TEXT,
+    "since": _TEXT, "pid": _nullable("integer"), "restarts": _WHOLE, "next_retry": _nullable("string"),
+    "memory_bytes": _WHOLE, "in_flight": _WHOLE, "last_error": _TEXT, "capabilities": _TEXTS,
+    "asset_classes": _TEXTS, "intervals": _TEXTS, "symbols": _TEXTS, "cost": _NUMBER, "priority": _WHOLE,
+    "rate_limits": _list(_object({"requests": _WHOLE, "seconds": _NUMBER})), "options": {"type": "object"},
+}  # fmt: skip
+
+SCHEMAS: Mapping[str, Schema] = {
+    "Bars": _object({
+        "symbol": _TEXT,
+        "interval": _INTERVAL,
+        "provider": _TEXT,
+        "bars": {"oneOf": [_COLUMNS, _ROWS], "description": "Columns; with format=rows a list of objects."},
+        "meta": _object({
+            "source": {"type": "string", "enum": ["cache", "store", "fetched"]},
+            "attempts": _list(_ref("Attempt")),
+            "coverage": _COVERED,
+            "freshness": _object({"checked_at": _TIME_OR_NULL, "fresh_until": _TIME_OR_NULL, "is_stale": _YES}),
+            "adjustment": {"type": "object", "description": "The mode, and every corporate action that was applied."},
+        }),
+        "warnings": _TEXTS,
+        "next": {"type": ["string", "null"], "description": "Ask with cursor=… for the next page; null on the last."},
+    }),
+    "Attempt": _object(
+        {"provider": _TEXT, "outcome": _TEXT, "reason": _TEXT, "ms": _WHOLE},
+        description="A provider considered or asked. outcome: ok, skipped, or the code of its error.",
+    ),
+    "Lines": {"type": "string", "description": "One JSON object per line; the rest of the reply is in TimeBase-Meta."},
+    "Text": {"type": "string"},
+    "Binary": {"description": "Arrow and Parquet: time is timestamp[us, UTC]; the rest is in TimeBase-Meta."},
+    "Anything": {"type": "object"},
+    "Completion": _object({
+        "symbol": _TEXT,
+        "interval": _INTERVAL,
+        "provider": _TEXT,
+        "fetched": {"type": "integer", "description": "Bars that are new or changed."},
+        "coverage": _COVERED,
+        "attempts": _list(_ref("Attempt")),
+        "warnings": _TEXTS,
+    }),
+    "Explanation": {"type": "object"},
+    "Coverage": _object({
+        "symbol": _TEXT,
+        "series": _list(_object({
+            "provider": _TEXT,
+            "interval": _INTERVAL,
+            "coverage": _object(dict.fromkeys(_OUTCOMES, _RANGES)),
+        })),
+    }),
+    "Symbols": _object({"symbols": _list(_object(_INSTRUMENT)), "next": _nullable("string")}),
+    "SymbolWithSeries": _object({
+        **_INSTRUMENT, "series": _list(_object({"provider": _TEXT, "interval": _INTERVAL})),
+    }),
+    "SymbolProviders": _object({
+        "symbol": _TEXT,
+        "providers": _list(_object({
+            "slug": _TEXT, "name": _TEXT, "state": _TEXT, "reason": _TEXT, "intervals": _TEXTS,
+        })),
+    }),
+    "Provider": _object(_PROVIDER),
+    "Providers": _object({
+        "providers": _list(_ref("Provider")),
+        "broken": _list(_object({"folder": _TEXT, "faults": _TEXTS})),
+    }),
+    "Health": _object({
+        "status": {"type": "string", "enum": ["ok", "degraded", "down"]},
+        "version": _TEXT,
+        "started": _TEXT,
+        "uptime_s": _WHOLE,
+        "database": {"type": "object", "properties": {"is_up": _YES, "reason": _TEXT}, "required": ["is_up", "reason"]},
+        "actors": {"type": "object", "additionalProperties": _TEXT},
+        "providers": _list(_object({"slug": _TEXT, "state": _TEXT, "reason": _TEXT})),
+        "broken": _TEXTS,
+    }),
+    "Problem": _object(
+        {
+            "type": _TEXT, "title": _TEXT, "status": _WHOLE, "detail": _TEXT, "code": _TEXT, "suggestions": _TEXTS,
+            "attempts": _list(_ref("Attempt")), "request_id": _TEXT, "parameter": _TEXT, "allowed": _TEXTS,
+        },
+        optional=("parameter", "allowed"),
+        description="RFC 9457. `code` never changes its meaning; `suggestions` say what to try.",
+    ),
+}  # fmt: skip

@@ -1,0 +1,100 @@
+"""services -> [server] -> clients: hypercorn's protocols on trio's sockets, for as long as nobody cancels it.
+
+The accept loop is ours, not `hypercorn.trio.serve`: that one swallows KeyboardInterrupt, and as it shields every send,
+a client that stops reading in the middle of an answer would hold up the server's stop, and its memory, for ever.
+"""
+
+import logging
+from functools import partial
+from typing import Any
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import wrap_app
+
+from timebase.api.connection import Connection
+from timebase.api.factory import create_app
+from timebase.api.front import AsgiApp
+from timebase.api.services import ApiSettings, Services
+from timebase.model.lru import ByteLru
+
+log = logging.getLogger(__name__)
+_EVERYWHERE = {"", "*", "::"}  # trio opens IPv4 and IPv6 for None; for "::" IPv6 alone
+
+
+async def run_api(
+    services: Services,
+    settings: ApiSettings,
+    render_cache: ByteLru[Any, bytes],
+    *,
+    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until cancelled; then take no new requests and give those under way `grace_s`.
+
+    Starts with the port it listens on. Signals are the caller's: whoever catches them cancels this.
+    """
+    app = create_app(services, settings, render_cache)
+    listeners = await _listen(settings)
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_serve, app, settings, listeners, stop)
+        task_status.started(listeners[0].socket.getsockname()[1])
+        try:
+            await trio.sleep_forever()
+        finally:
+            stop.set()
+
+
+async def _listen(settings: ApiSettings) -> list[trio.SocketListener]:
+    """Raises: OSError when the address is taken or not ours."""
+    host = None if settings.host in _EVERYWHERE else settings.host
+    first, *others = await trio.open_tcp_listeners(settings.port, host=host)
+    if settings.port:
+        return [first, *others]
+    for other in others:  # a free port is another one for each address
+        await other.aclose()
+    return [first]
+
+
+async def _serve(app: AsgiApp, settings: ApiSettings, listeners: list[trio.SocketListener], stop: trio.Event) -> None:
+    """Shielded: how it ends is in the code below, whoever cancels."""
+    context = WorkerContext(None)
+    config, wrapped = _config(), wrap_app(app, 0, "asgi")
+    living: set[Connection] = set()
+
+    async def serve_one(stream: trio.SocketStream) -> None:
+        connection = Connection(stream, settings.stalled_s)
+        living.add(connection)
+        try:
+            await TCPServer(wrapped, config, context, ConnectionState({}), connection)  # type: ignore[arg-type]
+        except Exception:
+            log.exception("a connection failed; the others go on")
+        finally:
+            living.discard(connection)
+
+    with trio.CancelScope(shield=True):
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as accepting:
+                accepting.start_soon(partial(trio.serve_listeners, serve_one, listeners, handler_nursery=connections))
+                await stop.wait()
+                accepting.cancel_scope.cancel()
+            await context.terminated.set()  # idle connections close now, busy ones after their reply
+            with trio.move_on_after(settings.grace_s):
+                while living:
+                    await next(iter(living)).closed.wait()
+            for connection in tuple(living):
+                connection.abort()
+            connections.cancel_scope.cancel()
+
+
+def _config() -> Config:
+    config = Config()
+    config.accesslog = None
+    config.errorlog = logging.getLogger("timebase.api.hypercorn")
+    config.include_server_header = False
+    config.keep_alive_timeout = 75
+    config.keep_alive_max_requests = 1_000_000
+    return config
