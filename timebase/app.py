@@ -34,7 +34,7 @@ from timebase.quality.validator import run_validator
 from timebase.router.router import Router
 from timebase.router.rules import parse_rules
 from timebase.router.settings import RouterSettings
-from timebase.storage.spool import Spool
+from timebase.storage.spool import Spool, open_spool
 from timebase.storage.store import Store, open_store
 from timebase.storage.writer import run_writer
 from timebase.supervisor.roster import Roster
@@ -51,12 +51,19 @@ async def run(settings: Settings, stop: trio.Event, started: Callable[[int], Non
 
     Raises: ConfigError, StoreUnavailable when it cannot start.
     """
+    with open_spool(settings.data_dir / "spool", settings.spool_mb << 20) as spool:
+        async with store_of(settings) as store:
+            await _serve(settings, store, spool, stop, started)
+
+
+async def _serve(
+    settings: Settings, store: Store, spool: Spool, stop: trio.Event, started: Callable[[int], None]
+) -> None:
     actors, roster, tickets = Actors(), Roster(), Tickets()
-    async with store_of(settings) as store, trio.open_nursery() as road:
+    async with trio.open_nursery() as road:
         raw_in, raw_out = trio.open_memory_channel[Batch](BATCHES_IN_FLIGHT)
         good_in, good_out = trio.open_memory_channel[Batch](BATCHES_IN_FLIGHT)
         durable_in, durable_out = trio.open_memory_channel[Durable](BATCHES_IN_FLIGHT)
-        spool = Spool(settings.data_dir / "spool", settings.spool_mb << 20)
 
         # Downstream first: nobody sends before there is someone to receive.
         await actors.start(road, "tickets", run_tickets, durable_out, tickets)

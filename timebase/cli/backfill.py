@@ -33,6 +33,7 @@ from timebase.model.interval import Interval, parse_interval
 from timebase.model.timerange import DAY_US, TimeRange, to_datetime
 
 BARS_PER_PIECE = 50_000  # a few seconds of work: fine-grained progress, and little is asked twice after a crash
+MAX_WAIT_S = 60.0
 RETRY_S = (1, 2, 4, 8, 16, 30, 30, 30)  # for a server or database that is away for a while
 
 
@@ -138,6 +139,7 @@ def _post(client: httpx.Client, body: dict[str, str]) -> int:
     """New bars stored. Waits out a busy or restarting server, a database that is away and a rate limit."""
     said = ""
     for pause_s in RETRY_S:
+        wait_s = float(pause_s)
         try:
             response = client.post("/api/v1/backfill", json=body)
         except httpx.HTTPError as exc:
@@ -148,8 +150,8 @@ def _post(client: httpx.Client, body: dict[str, str]) -> int:
                     raise CommandFailed(problem_text(response))
                 return int(response.json()["fetched"])
             said = problem_text(response)
-            pause_s = min(float(response.headers.get("Retry-After", pause_s)), 60.0)
-        time.sleep(pause_s)
+            wait_s = min(float(response.headers.get("Retry-After", wait_s)), MAX_WAIT_S)
+        time.sleep(wait_s)
     raise CommandFailed(said)
 
 
