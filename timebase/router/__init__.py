@@ -1,0 +1,1 @@
+"""Who answers: stage ② of the road. Pure ranking, budgets and circuits; `router.py` puts them to work."""
