@@ -15,6 +15,8 @@ from timebase.model.timerange import DAY_US, HOUR_US, Ranges, TimeRange
 
 REFUSED_FOR_US = DAY_US  # what the validator refused is asked for again after this
 
+LONG_AGO_US = 1_000_000 * DAY_US  # before everything that is stored
+
 Mark = tuple[Outcome, int]  # outcome, and for REFUSED the hour it was noted in (else 0)
 _NOTHING = Ranges()
 _SETTLED = (Outcome.COMPLETE, Outcome.EMPTY, Outcome.REFUSED)
@@ -64,6 +66,12 @@ class Ledger:
             mark = (claim.outcome, claim.noted_us // HOUR_US * HOUR_US if claim.outcome is Outcome.REFUSED else 0)
             marks[mark] = marks.get(mark, Ranges()) | ranges
         return Ledger({mark: ranges for mark, ranges in marks.items() if ranges})
+
+    def since(self, start_us: int, now_us: int) -> "Ledger":
+        """The ledger that has forgotten everything before that instant."""
+        gone = Ranges((TimeRange(-LONG_AGO_US, start_us),))
+        kept = {mark: ranges - gone for mark, ranges in self.marks.items() if _is_fresh(mark, now_us)}
+        return Ledger({mark: ranges for mark, ranges in kept.items() if ranges})
 
     def coverage(self, now_us: int, generation: int) -> Coverage:
         seen = {outcome: Ranges() for outcome in Outcome}

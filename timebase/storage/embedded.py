@@ -177,7 +177,7 @@ async def open_embedded(folder: Path) -> AsyncIterator[Cluster]:
     with _lock_file(folder, "users") as users, _lock_file(folder, "start") as start:
         async with _locked(start):
             await _take(users, fcntl.LOCK_SH)
-            cluster = Cluster(folder, _binaries(folder), _account(folder))
+            cluster = cluster_in(folder)
             await cluster.start()
         try:
             yield cluster
@@ -186,6 +186,11 @@ async def open_embedded(folder: Path) -> AsyncIterator[Cluster]:
                 async with _locked(start):
                     if _try_lock(users, fcntl.LOCK_EX):
                         await cluster.stop()
+
+
+def cluster_in(folder: Path) -> Cluster:
+    """The cluster of `folder`, whether it is there already or not. Nobody else must be starting or stopping it."""
+    return Cluster(folder, _binaries(folder), _account(folder))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ _AWAY = (
     asyncpg.InsufficientResourcesError,  # disk full, too many connections, out of memory
     asyncpg.PostgresSystemError,  # an I/O error below the database
     asyncpg.ReadOnlySQLTransactionError,  # a failover left us with a replica
+    asyncpg.TransactionRollbackError,  # a deadlock with somebody else's transaction
 )
 _LOST = ("closed", "closing", "terminated", "lost")
 

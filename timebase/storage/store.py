@@ -8,7 +8,6 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -26,31 +25,30 @@ from timebase.storage.migrate import Migrated, migrate
 from timebase.storage.put import put_batches
 from timebase.storage.queries import bars as bar_queries
 from timebase.storage.queries import batches as batch_queries
-from timebase.storage.queries import budgets, corporate_actions, instruments, providers, quarantine
+from timebase.storage.queries import (
+    budgets,
+    corporate_actions,
+    hypertable,
+    instruments,
+    providers,
+    quarantine,
+    retention,
+)
 from timebase.storage.queries import coverage as coverage_queries
 from timebase.storage.queries import series as series_queries
 from timebase.storage.queries.bars import Holding
 from timebase.storage.queries.batches import Provenance
 from timebase.storage.queries.budgets import BudgetTake
+from timebase.storage.queries.hypertable import Compression
 from timebase.storage.queries.providers import ProviderRow
 from timebase.storage.queries.quarantine import Quarantined
 
 logger = logging.getLogger(__name__)
 
 CONNECTIONS = 8  # more readers than cores only cost memory; the writer needs one
+COMPRESS_AFTER_DAYS = 7
 REMEMBERED = 20_000  # instruments, series and ledgers kept in memory, of each; about 10 MB together when full
 NEAR_CANDIDATES = 5_000
-
-
-@dataclass(frozen=True, slots=True)
-class StoreFacts:
-    """For /health. `database` without its password."""
-
-    is_up: bool
-    database: str
-    is_embedded: bool
-    has_timescale: bool
-    migrations: tuple[str, ...]
 
 
 class Store:
@@ -132,11 +130,14 @@ class Store:
         finally:
             # Also when it failed: an answer that got lost on its way may have been a commit.
             for series_id in touched:
-                self._generations[series_id] += 1
-                self._ledgers.drop(series_id)
+                self._touch(series_id)
         for series_id, ledger in stored.ledgers.items():
             self._ledgers.put(series_id, ledger, 1)
         return stored.durables
+
+    def _touch(self, series_id: int) -> None:
+        self._generations[series_id] += 1
+        self._ledgers.drop(series_id)
 
     async def read(
         self,
@@ -199,14 +200,40 @@ class Store:
         """Raises: StoreUnavailable."""
         await self._annex.run(_select_one)
 
-    def facts(self) -> StoreFacts:
-        return StoreFacts(
-            self.is_up,
-            _without_password(self._annex.url),
-            self._cluster is not None,
-            self._migrated.has_timescale,
-            self._migrated.known,
-        )
+    @property
+    def applied_migrations(self) -> tuple[str, ...]:
+        """Those that were missing when the store was opened."""
+        return self._migrated.applied
+
+    @property
+    def has_timescale(self) -> bool:
+        return self._migrated.has_timescale
+
+    def health(self) -> dict[str, object]:
+        """For /health; asks nothing. The URL without its password."""
+        return {
+            "url": _without_password(self._annex.url),
+            "is_embedded": self._cluster is not None,
+            "has_timescale": self.has_timescale,
+            "schema": self._migrated.known[-1] if self._migrated.known else "",
+        }
+
+    async def forget_before(self, intervals: Sequence[Interval], before_us: int) -> int:
+        """Remove older bars of those intervals, and the claim to have them. Returns: how many series had some."""
+        old = await self._annex.run(retention.select_series_with_old, intervals, before_us)
+        for series_id in old:
+            try:
+                await self._annex.run(retention.forget_before, series_id, before_us)
+            finally:
+                self._touch(series_id)
+        return len(old)
+
+    async def compress_now(self) -> None:
+        """With TimescaleDB: compress every chunk, whatever its age."""
+        await self._annex.run(hypertable.compress_now)
+
+    async def compression(self) -> Compression:
+        return await self._annex.run(hypertable.select_compression)
 
     async def revive(self) -> None:
         """Start the embedded database again when it is not running. Does nothing to a database that is not ours."""
@@ -216,23 +243,31 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(url: str | None, data_dir: Path) -> AsyncIterator[Store]:
+async def open_store(
+    url: str | None, data_dir: Path, *, compress_after_days: int | None = COMPRESS_AFTER_DAYS
+) -> AsyncIterator[Store]:
     """The database of `url`, or the embedded one of `data_dir`, migrated.
 
     Raises: StoreUnavailable when it cannot be reached, ConfigError when it is not ours to use.
     """
     if url is not None:
-        async with _open_at(url, None) as store:
+        async with _open_at(url, None, compress_after_days) as store:
             yield store
         return
-    async with open_embedded(data_dir / "postgres") as cluster, _open_at(cluster.url, cluster) as store:
+    async with (
+        open_embedded(data_dir / "postgres") as cluster,
+        _open_at(cluster.url, cluster, compress_after_days) as store,
+    ):
         yield store
 
 
 @asynccontextmanager
-async def _open_at(url: str, cluster: Cluster | None) -> AsyncIterator[Store]:
+async def _open_at(url: str, cluster: Cluster | None, compress_after_days: int | None) -> AsyncIterator[Store]:
     async with open_annex(url, connections=CONNECTIONS) as annex:
-        yield Store(annex, cluster, await annex.run(migrate))
+        migrated = await annex.run(migrate)
+        if migrated.has_timescale:
+            await annex.run(hypertable.set_compression, compress_after_days)
+        yield Store(annex, cluster, migrated)
 
 
 async def _select_one(conn: Connection) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from timebase.model.bars import Batch, Outcome
 from timebase.model.timerange import TimeRange, to_datetime, to_us
 from timebase.storage.annex import Connection
+from timebase.storage.text import clean
 
 _LOCKS = 0x7453  # the advisory locks' first key: ours, whatever else lives in the database
 
@@ -60,8 +61,8 @@ async def insert_batches(conn: Connection, batches: Sequence[Batch]) -> list[int
         [b.reason for b in batches],
         [to_datetime(b.fetched_us) for b in batches],
         [len(b.bars) for b in batches],
-        [_clean(b.why) for b in batches],
-        ["\n".join(_clean(w).replace("\n", " ") for w in b.warnings) for b in batches],
+        [clean(b.why) for b in batches],
+        ["\n".join(clean(w).replace("\n", " ") for w in b.warnings) for b in batches],
     )
     # Numbers are given in the order of insertion, whatever order RETURNING reports them in.
     return sorted(row["id"] for row in rows)
@@ -77,8 +78,3 @@ async def select_provenance(conn: Connection, series_id: int, within: TimeRange,
         )
         for row in rows
     )  # fmt: skip
-
-
-def _clean(text: str) -> str:
-    """PostgreSQL's text holds every character but one."""
-    return text.replace("\0", "�")

@@ -1,6 +1,6 @@
 """budgets: the requests that were sent to providers, so that their limits hold across a restart."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from timebase.model.timerange import to_datetime, to_us
 from timebase.storage.annex import Connection
@@ -10,8 +10,7 @@ _SELECT = "SELECT provider, at, n, key FROM budgets WHERE at >= $1 ORDER BY at, 
 _PRUNE = "DELETE FROM budgets WHERE at < $1"
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetTake:
+class BudgetTake(NamedTuple):
     """`n` requests to `provider`; `key` names the question when identical ones are limited, else it is None."""
 
     provider: str

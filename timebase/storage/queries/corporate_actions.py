@@ -1,11 +1,15 @@
 """corporate_actions: splits and dividends, by which raw prices are adjusted when read."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from timebase.model.bars import Batch
 from timebase.model.instrument import CorporateAction
-from timebase.model.timerange import DAY_US, EPOCH, to_datetime
+from timebase.model.timerange import DAY_US, EPOCH, to_datetime, to_us
 from timebase.storage.annex import Connection
+from timebase.storage.text import clean
+
+_FIRST_US, _LAST_US = (to_us(datetime(year, 1, 1, tzinfo=UTC)) for year in (1700, 9999))  # else not a date of ours
 
 _UPSERT = """
 INSERT INTO corporate_actions AS known (instrument_id, provider, ex_date, kind, value, currency)
@@ -25,9 +29,10 @@ SELECT ex_date, kind, value, currency
 
 async def upsert_actions(conn: Connection, batches: Iterable[Batch]) -> None:
     newest = {
-        (batch.series.instrument_id, batch.series.provider, action.ex_date_us // DAY_US, action.kind): action
+        (batch.series.instrument_id, batch.series.provider, action.ex_date_us // DAY_US, clean(action.kind)): action
         for batch in batches
         for action in batch.actions
+        if _FIRST_US <= action.ex_date_us < _LAST_US
     }
     if not newest:
         return
@@ -39,7 +44,7 @@ async def upsert_actions(conn: Connection, batches: Iterable[Batch]) -> None:
         [to_datetime(key[2] * DAY_US).date() for key in keys],
         [key[3] for key in keys],
         [newest[key].value for key in keys],
-        [newest[key].currency for key in keys],
+        [clean(newest[key].currency) for key in keys],
     )
 
 

@@ -1,0 +1,48 @@
+"""What TimescaleDB adds to `bars`: chunks, and their compression."""
+
+from dataclasses import dataclass
+
+from timebase.storage.annex import Connection
+
+_POLICY = """
+SELECT extract(day FROM (config->>'compress_after')::interval)::integer
+  FROM timescaledb_information.jobs
+ WHERE hypertable_name = 'bars' AND proc_name IN ('policy_compression', 'policy_columnstore')
+"""
+_REMOVE_POLICY = "SELECT remove_compression_policy('bars', if_exists => true)"
+_ADD_POLICY = "SELECT add_compression_policy('bars', make_interval(days => $1))"
+
+_COMPRESS = "SELECT compress_chunk(chunk, if_not_compressed => true) FROM show_chunks('bars') AS chunk"
+
+_SIZES = """
+SELECT count(*), count(*) FILTER (WHERE compression_status = 'Compressed'),
+       coalesce(sum(before_compression_total_bytes), 0)::bigint, coalesce(sum(after_compression_total_bytes), 0)::bigint
+  FROM chunk_compression_stats('bars')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """Units: the sizes of the compressed chunks before and after, with their indexes."""
+
+    chunks: int
+    compressed: int
+    before_bytes: int
+    after_bytes: int
+
+
+async def set_compression(conn: Connection, after_days: int | None) -> None:
+    """Compress chunks that are older than that; None: never."""
+    if await conn.fetchval(_POLICY) == after_days:
+        return
+    await conn.execute(_REMOVE_POLICY)
+    if after_days is not None:
+        await conn.execute(_ADD_POLICY, after_days)
+
+
+async def compress_now(conn: Connection) -> None:
+    await conn.execute(_COMPRESS)
+
+
+async def select_compression(conn: Connection) -> Compression:
+    return Compression(*await conn.fetchrow(_SIZES))
