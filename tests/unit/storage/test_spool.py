@@ -1,0 +1,142 @@
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from timebase.errors import ConfigError
+from timebase.model.bars import Bars, Batch, Outcome, Refused
+from timebase.model.instrument import CorporateAction
+from timebase.model.interval import Interval
+from timebase.model.series import Series
+from timebase.model.timerange import MINUTE_US, TimeRange
+from timebase.storage.spool import Spool, SpoolFull, open_spool
+
+MB = 1 << 20
+
+
+def batch(number: int, n: int = 3) -> Batch:
+    prices = np.linspace(1.0, 2.0, n)
+    bars = Bars.of(np.arange(n) * MINUTE_US, prices, prices, prices, prices, prices, np.arange(n) % 4)
+    odd = Bars.of([7], [np.nan], [np.inf], [-np.inf], [0.0], [-0.0])
+    return Batch(
+        demand_id=number,
+        series=Series(3, 2, "ÄPL", "demo", Interval.M1),
+        covers=TimeRange(-5, n * MINUTE_US),
+        outcome=Outcome.PARTIAL,
+        reason="backfill",
+        fetched_us=1_700_000_000_000_001,
+        bars=bars,
+        is_last=True,
+        actions=(CorporateAction(0, "split", 4.0), CorporateAction(1, "dividend", 0.1, "USD")),
+        refused=(Refused("finite", odd), Refused("volume", Bars.empty())),
+        warnings=("a", "b\n\0"),
+        why="timeout: slow",
+        settled_us=None,
+    )
+
+
+def assert_same(a: Batch, b: Batch) -> None:
+    assert [getattr(a, name) for name in PLAIN] == [getattr(b, name) for name in PLAIN]
+    assert a.bars.equals(b.bars)
+    assert [refused.rule for refused in a.refused] == [refused.rule for refused in b.refused]
+    for mine, theirs in zip(a.refused, b.refused, strict=True):
+        for left, right in zip(mine.bars.columns(), theirs.bars.columns(), strict=True):
+            assert left.tobytes() == right.tobytes()
+
+
+PLAIN = (
+    "demand_id", "series", "covers", "outcome", "reason", "fetched_us", "is_last", "actions", "warnings", "why",
+    "settled_us",
+)  # fmt: skip
+
+
+async def taken(spool: Spool) -> list[int]:
+    """The numbers of all batches in the spool, which is empty then."""
+    numbers = []
+    while (waiting := await spool.oldest()) is not None:
+        numbers += [each.demand_id for each in waiting.batches]
+        await spool.remove(waiting.path)
+    return numbers
+
+
+async def test_a_batch_comes_out_as_it_went_in(tmp_path: Path) -> None:
+    with open_spool(tmp_path, MB) as spool:
+        await spool.append([batch(1), batch(2, n=0)])
+        waiting = await spool.oldest()
+    assert waiting is not None
+    for mine, theirs in zip(waiting.batches, (batch(1), batch(2, n=0)), strict=True):
+        assert_same(mine, theirs)
+
+
+async def test_batches_come_out_in_order_also_after_a_restart(tmp_path: Path) -> None:
+    with open_spool(tmp_path, MB) as spool:
+        for number in range(12):
+            await spool.append([batch(number)])
+    with open_spool(tmp_path, MB) as spool:
+        await spool.append([batch(12)])
+        assert len(spool) == 13
+        assert await taken(spool) == list(range(13))
+        assert spool.bytes == 0
+        assert not list(tmp_path.glob("*.batches"))
+
+
+async def test_the_bound_holds_and_what_does_not_fit_leaves_no_trace(tmp_path: Path) -> None:
+    with open_spool(tmp_path, MB) as spool:
+        for number in range(4):
+            await spool.append([batch(number, n=4_300)])
+        with pytest.raises(SpoolFull, match="of 1 MB"):
+            await spool.append([batch(4, n=4_300)])
+        on_disk = sum(path.stat().st_size for path in tmp_path.iterdir())
+        assert on_disk == spool.bytes <= MB
+        assert await taken(spool) == list(range(4))
+        await spool.append([batch(99, n=4_300)])
+
+
+async def test_a_full_disk_is_a_full_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with open_spool(tmp_path, MB) as spool:
+        await spool.append([batch(1)])
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(SpoolFull, match="No space left"):
+                await spool.append([batch(2)])
+        await spool.append([batch(3)])
+        assert await taken(spool) == [1, 3]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
+async def test_a_damaged_file_is_set_aside_loudly(tmp_path: Path, damage: str, expected_errors: list[str]) -> None:
+    expected_errors.append("cannot be replayed")
+    with open_spool(tmp_path, MB) as spool:
+        for number in range(3):
+            await spool.append([batch(number)])
+    victim = sorted(tmp_path.glob("*.batches"))[1]
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes({"cut": data[:-7], "flip": data, "empty": b""}[damage])
+    with open_spool(tmp_path, MB) as spool:
+        assert await taken(spool) == [0, 2]
+    assert len(list(tmp_path.glob("*.set-aside"))) == 1
+
+
+async def test_a_file_that_was_being_written_in_a_crash_never_was(tmp_path: Path) -> None:
+    (tmp_path / "000000000001.tmp").write_bytes(b"TBSPOOL1 half a bat")
+    with open_spool(tmp_path, MB) as spool:
+        assert len(spool) == 0
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+async def test_numbers_go_on_after_one_that_was_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "000000000041.set-aside").write_bytes(b"")
+    with open_spool(tmp_path, MB) as spool:
+        await spool.append([batch(1)])
+    assert (tmp_path / "000000000042.batches").exists()
+
+
+def test_a_spool_belongs_to_one_server(tmp_path: Path) -> None:
+    with open_spool(tmp_path, MB), pytest.raises(ConfigError, match="another TimeBase"), open_spool(tmp_path, MB):
+        pass
