@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from inspect import isawaitable
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import anyio.from_thread
@@ -18,6 +18,12 @@ from timebase.wire.instruments import action_row
 Send = Callable[[bytes], Awaitable[None]]
 
 ACTION_ROWS = 5_000  # of one `actions` message
+
+
+class Sink(Protocol):
+    """Where the parts of an answer go."""
+
+    async def put(self, part: Part) -> None: ...
 
 
 class Outflow:
@@ -40,10 +46,7 @@ class Outflow:
         elif isinstance(part, CorporateAction):
             self._actions.append(part)
         else:
-            for action in part:
-                if not isinstance(action, CorporateAction):
-                    raise TypeError(f"history gives Bars and CorporateActions, not {type(action).__name__}")
-                self._actions.append(action)
+            self._actions.extend(_actions(part))
 
     async def flush(self) -> None:
         """Send the corporate actions that wait."""
@@ -60,35 +63,44 @@ class Outflow:
             await self._send(pack_message(Type.BARS, self._id, n=end - first, **bars.column_bytes(first, end)))
 
 
-async def answer_history(provider: Provider, request: HistoryRequest, out: Outflow) -> None:
-    """Everything but the end. A plain `def history` runs in one worker thread from its first line to its last."""
+async def answer_history(provider: Provider, request: HistoryRequest, out: Sink) -> None:
+    """Put all parts of the answer. A plain `def history` runs in one worker thread from its first line to its last."""
     if is_async(provider.history):
         given: Any = provider.history(request)
         await _put_all(await given if isawaitable(given) else given, out)
     else:
-        leftover = await anyio.to_thread.run_sync(_answer_in_thread, provider, request, out, abandon_on_cancel=True)
-        if leftover is not None:
+        leftovers = await anyio.to_thread.run_sync(_answer_in_thread, provider, request, out, abandon_on_cancel=True)
+        for leftover in leftovers:
             await _put_all(await leftover if isawaitable(leftover) else leftover, out)
-    await out.flush()
 
 
-def _answer_in_thread(provider: Provider, request: HistoryRequest, out: Outflow) -> Any:  # noqa: ANN401
-    """Returns what only the event loop can handle: a `def` that gives back something to await."""
+def _answer_in_thread(provider: Provider, request: HistoryRequest, out: Sink) -> tuple[Any, ...]:
+    """Returns what only the event loop can handle: a `def` may give back something to await.
+
+    In a tuple, because trio takes a bare coroutine from a thread for a mistake.
+    """
     given = provider.history(request)
     if isawaitable(given) or isinstance(given, AsyncIterable):
-        return given
+        return (given,)
     for part in _parts(given):
         anyio.from_thread.run(out.put, part)
-    return None
+    return ()
 
 
-async def _put_all(given: Answered, out: Outflow) -> None:
+async def _put_all(given: Answered, out: Sink) -> None:
     if isinstance(given, AsyncIterable):
         async for part in given:
             await out.put(part)
     else:
         for part in _parts(given):
             await out.put(part)
+
+
+def _actions(part: Any) -> Iterable[CorporateAction]:  # noqa: ANN401
+    for action in part if isinstance(part, Iterable) else [part]:
+        if not isinstance(action, CorporateAction):
+            raise TypeError(f"history gives Bars and CorporateActions, not {type(action).__name__}")
+        yield action
 
 
 def _parts(given: Any) -> Iterable[Part]:  # noqa: ANN401
@@ -103,7 +115,9 @@ def _parts(given: Any) -> Iterable[Part]:  # noqa: ANN401
 
 async def call(method: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401
     """Call a provider's method, in a worker thread when it is plain `def`."""
-    given = method(*args) if is_async(method) else await anyio.to_thread.run_sync(method, *args, abandon_on_cancel=True)
+    if is_async(method):
+        return await method(*args)
+    (given,) = await anyio.to_thread.run_sync(lambda: (method(*args),), abandon_on_cancel=True)
     return await given if isawaitable(given) else given
 
 

@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Iterable
 from datetime import datetime
 from operator import le
-from typing import Self
+from typing import Any, Self
 
 from timebase.model.timerange import to_us
 from timebase.wire.columns import Column, as_column, column_bytes
@@ -17,8 +17,8 @@ class Bars:
     """Bars of one series, as columns: arrays, memoryviews, numpy arrays or plain lists.
 
     Shape: six columns of one length.
-    Units: `time` int µs since 1970-01-01 UTC, the period's *opening* instant, or a list of aware datetimes; daily bars
-        00:00 UTC of the trading date. Prices in the quote currency per unit, `volume` in units traded.
+    Units: `time` int µs since 1970-01-01 UTC, the period's *opening* instant (aware datetimes and datetime64 are
+        converted); daily bars 00:00 UTC of the trading date. Prices in the quote currency per unit, `volume` in units traded.
     Order: ascending is fastest; anything else is sorted when it is sent.
     Raises: ValueError when columns differ in length, TypeError or ValueError when they are not numbers.
     """
@@ -70,8 +70,11 @@ class Bars:
         return {name: column_bytes(getattr(self, name), first, end) for name in NAMES}
 
 
-def _as_us(time: Iterable[int | datetime]) -> Iterable[int]:
-    """Plain lists may hold aware datetimes; columns hold µs."""
-    if not isinstance(time, list | tuple):
-        return time  # type: ignore[return-value]
-    return [to_us(at) if isinstance(at, datetime) else at for at in time]
+def _as_us(time: Any) -> Iterable[int]:  # noqa: ANN401
+    """Lists may hold aware datetimes, numpy and pandas columns datetime64 (UTC where they name no zone); else µs."""
+    if getattr(getattr(time, "dtype", None), "kind", "") == "M":
+        in_us = time.to_numpy("datetime64[us]") if hasattr(time, "to_numpy") else time.astype("datetime64[us]")
+        return in_us.astype("int64")  # type: ignore[no-any-return]
+    if isinstance(time, list | tuple):
+        return [to_us(at) if isinstance(at, datetime) else at for at in time]
+    return time  # type: ignore[no-any-return]

@@ -4,15 +4,15 @@ import inspect
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import anyio.from_thread
 
-from timebase.model.instrument import AssetClass, CorporateAction, Instrument
+from timebase.model.instrument import AssetClass, CorporateAction, Instrument, classify
 from timebase.model.interval import Interval
-from timebase.model.timerange import to_datetime
+from timebase.model.timerange import to_datetime, to_us
 from timebase.sdk.bars import Bars
 
 Part = Bars | CorporateAction | Iterable[CorporateAction]
@@ -29,6 +29,14 @@ class HistoryRequest:
     start_us: int
     end_us: int
     warnings: list[str] = field(default_factory=list, compare=False)
+
+    @classmethod
+    def of(cls, symbol: str, interval: str, start: str, end: str, asset_class: AssetClass | None = None) -> Self:
+        """A request written by hand, for trying and testing; `start` and `end` are ISO 8601, UTC unless they say more.
+
+        Example: HistoryRequest.of("AAPL", "1d", "2024-01-01", "2024-02-01")
+        """
+        return cls(symbol, asset_class or classify(symbol), Interval(interval), _us(start), _us(end))
 
     @property
     def start(self) -> datetime:
@@ -106,6 +114,11 @@ class Provider:
     def methods(cls) -> tuple[str, ...]:
         """Which of the optional questions this class answers."""
         return tuple(name for name in ("history", "symbols") if getattr(cls, name) is not getattr(Provider, name))
+
+
+def _us(iso: str) -> int:
+    at = datetime.fromisoformat(iso)
+    return to_us(at if at.tzinfo else at.replace(tzinfo=UTC))
 
 
 def is_async(method: Callable[..., object]) -> bool:

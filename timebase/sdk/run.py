@@ -75,6 +75,7 @@ class Questions:
         credit = min(message.integer("credit"), MAX_CREDIT)
         out = self._outflows[message.id] = Outflow(message.id, self._link.send, credit, batch_rows)
         await answer_history(provider, request, out)
+        await out.flush()
         warnings = {"warnings": request.warnings} if request.warnings else {}
         return pack_message(Type.END, message.id, **warnings)
 

@@ -34,7 +34,7 @@ def as_column(values: Iterable[float], kind: Kind) -> Column:
         raise ValueError(f"a column has one dimension, not {view.ndim}")
     if view.format.lstrip("@=") in _NATIVE[kind] and view.itemsize == ITEM_BYTES and view.c_contiguous:
         return view
-    return memoryview(array(kind, _exact(view.tolist(), kind)))
+    return memoryview(array(kind, _exact(list(given), kind)))
 
 
 def _exact(values: Sequence[float], kind: Kind) -> Iterable[float]:
