@@ -18,7 +18,8 @@ class Bars:
 
     Shape: six columns of one length.
     Units: `time` int µs since 1970-01-01 UTC, the period's *opening* instant (aware datetimes and datetime64 are
-        converted); daily bars 00:00 UTC of the trading date. Prices in the quote currency per unit, `volume` in units traded.
+        converted); daily bars 00:00 UTC of the trading date. Prices in the quote currency per unit, `volume` in units
+        traded.
     Order: ascending is fastest; anything else is sorted when it is sent.
     Raises: ValueError when columns differ in length, TypeError or ValueError when they are not numbers.
     """
