@@ -347,6 +347,41 @@ async def test_a_plugin_that_says_no_hello_is_ended(tmp_path: Path) -> None:
         assert state.pid is None
 
 
+RUDE = """\
+import os, sys, time
+from pynng import Pair0
+from timebase.wire.envelope import Type, pack_error, pack_message, unpack_message
+from timebase.errors import AuthFailed
+with Pair0() as core:
+    core.dial(os.environ["TIMEBASE_LINK"], block=True)
+    core.send({first})
+    if sys.argv[1:] == ["refused"]:
+        core.send(pack_error(unpack_message(core.recv()).id, AuthFailed("the key was refused")))
+        time.sleep(0.1)
+        sys.exit(3)
+    time.sleep(1000)
+"""
+
+
+async def test_a_program_that_speaks_nonsense_is_ended_with_the_reason(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as world:
+        code = RUDE.replace("{first}", 'b"nonsense"')
+        world.write(manifest=MANIFEST.replace("provider.py:Puppet", f"[{sys.executable}, '{{folder}}/rude.py']"))
+        (world.folder / "puppet" / "rude.py").write_text(code)
+        state = await world.reach("backing_off")
+        assert "does not speak the protocol" in state.reason
+
+
+async def test_a_refused_key_is_the_reason_also_when_the_process_ends_at_once(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as world:
+        code = RUDE.replace("{first}", 'pack_message(Type.HELLO, 0, sdk="rude", pid=1)')
+        command = f"[{sys.executable}, '{{folder}}/rude.py', refused]"
+        world.write(manifest=MANIFEST.replace("provider.py:Puppet", command))
+        (world.folder / "puppet" / "rude.py").write_text(code)
+        state = await world.reach("failed_auth")
+        assert "the key was refused" in state.reason
+
+
 async def test_a_plugin_that_answers_no_ping_is_ended_and_back(tmp_path: Path) -> None:
     async with supervised(tmp_path, "puppet", ping_s=0.2) as world:
         before = await world.reach("ready")

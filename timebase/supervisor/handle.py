@@ -148,15 +148,19 @@ class ProviderHandle:
 
     async def _ask(self, demand: Demand) -> None:
         cutter = BatchCutter(demand, now_us(), self.manifest.delay_s)
+        fault: ProviderError | None = None
         try:
             with self._masked():
                 await self._send(await self._receive(demand, cutter))
         except ProviderError as error:
-            for batch in cutter.fail(error):
-                await self._send(batch)
-            if isinstance(error, AuthFailed):
-                self.fail_auth(str(error))
-            raise
+            fault = error
+        if fault is None:
+            return
+        for batch in cutter.fail(fault):
+            await self._send(batch)
+        if isinstance(fault, AuthFailed):
+            self.fail_auth(str(fault))
+        raise fault
 
     async def _receive(self, demand: Demand, cutter: BatchCutter) -> Batch:
         """Sends all batches but the last, and returns that."""

@@ -11,7 +11,7 @@ from timebase.errors import AuthFailed, ProviderError, Unavailable
 from timebase.link.provider_link import ProviderLink, open_link
 from timebase.supervisor.handle import ProviderHandle
 from timebase.supervisor.output import Output
-from timebase.supervisor.process import Home, clean_environ, end, ending_of, memory_of, spawn
+from timebase.supervisor.process import REAP_S, Home, clean_environ, end, ending_of, memory_of, spawn
 from timebase.supervisor.settings import SupervisorSettings
 
 LAST_WORDS_S = 0.5  # between a process's end, its connection's end and its output's end
@@ -52,7 +52,9 @@ async def live(handle: ProviderHandle, home: Home, address: str, settings: Super
             finally:
                 handle.close()
                 is_stuck = ending is not None and ending.is_stuck
-                await end(process, link.shutdown, 0 if is_stuck else settings.grace_s)
+                grace_s = 0 if is_stuck else settings.grace_s
+                with trio.move_on_after(grace_s + REAP_S, shield=True):
+                    await end(process, link.shutdown, grace_s)
                 handle.end_life()
                 readers.cancel_scope.deadline = trio.current_time() + LAST_WORDS_S
     return replace(ending, reason=_with_last_words(mask(ending.reason), process.returncode, output.last))

@@ -98,19 +98,22 @@ async def spawn(manifest: Manifest, home: Home, environ: Mapping[str, str]) -> t
 
 
 async def end(process: trio.Process, farewell: Callable[[], Awaitable[None]], grace_s: float) -> None:
-    """Ask it to leave, wait `grace_s`, then kill it and what it started. Cancelled or not, REAP_S more at most."""
-    with trio.CancelScope(shield=True):
-        if process.returncode is None and grace_s > 0:
-            with trio.move_on_after(grace_s):
-                with suppress(ProviderError):
-                    await farewell()
-                if process.stdin is not None:
-                    await process.stdin.aclose()
-                await process.wait()
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        with trio.move_on_after(REAP_S):
+    """Ask it to leave, wait `grace_s`, then kill it and what it started. Call it shielded, with REAP_S to spare."""
+    if process.returncode is None and grace_s > 0:
+        with trio.move_on_after(grace_s):
+            with suppress(ProviderError):
+                await farewell()
+            await _close_stdin(process)
             await process.wait()
+    await _close_stdin(process)
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+async def _close_stdin(process: trio.Process) -> None:
+    if process.stdin is not None:
+        await process.stdin.aclose()
 
 
 def ending_of(returncode: int) -> str:
