@@ -8,8 +8,8 @@ of splits up to now is fetched beside the bars, in one small request that is kep
 the bars show a newer split), and each bar is multiplied back, its volume divided, by the splits whose ex-date is later
 than the bar's date in exchange time; a week or month counts as its opening date. Dividends are multiplied back the same
 way and sent as they were paid. All splits and dividends since the question's start go along, also those after its end,
-so that a reader can adjust. `Adj Close` is not used. Prices are the shortest decimals of Yahoo's 32-bit numbers; after
-a split they keep seven digits.
+so that a reader can adjust. `Adj Close` is not used. Prices are the shortest decimals of Yahoo's 32-bit numbers; what
+is multiplied back keeps the decimals that are good: 19 dollars before a 15:1 split are 19 and not 19.000005.
 
 Bars are stamped with their opening instant; days with 00:00 UTC of the exchange's date, weeks Monday, months the first.
 Left out: capital gains of funds (Yahoo counts some of them twice), prices outside the regular session, the last trade

@@ -1,5 +1,6 @@
 """Splits and dividends: read from Yahoo's answer, and the factor by which Yahoo's prices differ from raw ones. Pure."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -48,6 +49,17 @@ class Ledger:
 NO_LEDGER = Ledger(NO_SPLITS, ())
 
 
+def as_traded(quoted: float, factor: float) -> float:
+    """A price or dividend before its splits: 33.333332 before 3:1 is 100, 1.266667 before 15:1 is 19.
+
+    Yahoo divides, rounds to six decimals and stores seven digits; the product keeps the decimals that this leaves good.
+    """
+    traded = quoted * factor
+    if factor == 1.0 or not math.isfinite(traded):
+        return quoted
+    return round(traded, math.floor(-math.log10(max(1e-6 * factor, 1.2e-7 * abs(traded)))))
+
+
 def parse_ledger(result: Mapping[str, Any]) -> Ledger:
     """Read the events of one chart result.
 
@@ -65,15 +77,17 @@ def parse_ledger(result: Mapping[str, Any]) -> Ledger:
             (_ex_date_us(row["date"], zone), float(row["amount"]), row.get("currency") or meta.get("currency") or "")
             for row in (events.get("dividends") or {}).values()
         ]
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as exc:
         raise Malformed(f"Yahoo's events cannot be read: {exc!r}") from exc
     actions = [
         CorporateAction(ex_date_us=int(at), kind="split", value=float(ratio))
         for at, ratio in zip(splits.ex_date, splits.ratio, strict=True)
     ]
     for at, amount, currency in dividends:
-        paid = amount * float(splits.after(np.array([at]))[0])
-        actions.append(CorporateAction(ex_date_us=at, kind="dividend", value=float(f"{paid:.7g}"), currency=currency))
+        factor = float(splits.after(np.array([at]))[0])
+        actions.append(
+            CorporateAction(ex_date_us=at, kind="dividend", value=as_traded(amount, factor), currency=currency)
+        )
     return Ledger(splits, tuple(sorted(actions, key=lambda action: (action.ex_date_us, action.kind))))
 
 

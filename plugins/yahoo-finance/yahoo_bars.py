@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from yahoo_actions import Ledger, Splits
+from yahoo_actions import Ledger, Splits, as_traded
 
 from timebase.model.timerange import DAY_US
 from timebase.sdk import Bars, Interval
@@ -66,14 +66,14 @@ def raw_prices(quoted: NDArray[np.float64], factor: NDArray[np.float64]) -> NDAr
     """Prices as they were on the tape: 124.80750274658203 before a 4:1 split is 499.23.
 
     Yahoo sends binary32 numbers written out as binary64 ones; what was meant is the shortest decimal that is that
-    binary32 number. A product with a split's ratio keeps the seven digits that a binary32 number is good for.
+    binary32 number.
     """
     narrow = quoted.astype(np.float32)
     is_narrow = narrow.astype(np.float64) == quoted
     meant = quoted.copy()
     meant[is_narrow] = narrow[is_narrow].astype(str).astype(np.float64)
     was_split = factor != 1.0
-    meant[was_split] = [float(f"{price:.7g}") for price in meant[was_split] * factor[was_split]]
+    meant[was_split] = [as_traded(*each) for each in zip(meant[was_split], factor[was_split], strict=True)]
     return meant
 
 

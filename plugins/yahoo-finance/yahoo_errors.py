@@ -24,8 +24,8 @@ REFUSED = (401, 403)
 TOO_MANY = (429, 999)
 
 
-def judge(status: int, headers: Mapping[str, str], body: bytes) -> None:
-    """Return when the answer holds data; raise what it says otherwise.
+def judge(status: int, headers: Mapping[str, str], body: bytes) -> dict[str, object]:
+    """The answer when it holds data; what it says otherwise is raised.
 
     Raw: {"chart" | "finance": {"result": …, "error": null | {"code", "description"}}}, or plain text and HTML.
     Raises: RateLimited, also for a limit inside a 200; AuthFailed, SymbolNotFound, Empty, Unsupported, Upstream,
@@ -44,6 +44,7 @@ def judge(status: int, headers: Mapping[str, str], body: bytes) -> None:
     code, description = _error(answer)
     if code or status >= 400:
         raise _typed(code, description, headers) if code else Upstream(f"Yahoo answered HTTP {status}")
+    return answer
 
 
 def check_chart(body: object) -> dict[str, object]:

@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 from curl_cffi.requests import Headers, Response, Session
 from curl_cffi.requests.exceptions import RequestException, Timeout
 from yahoo_account import Asking, who_asks
-from yahoo_errors import REFUSED, judge
+from yahoo_errors import REFUSED, check_chart, judge
 
 from timebase.sdk import Upstream, UpstreamTimeout
 
-DATA_PATHS = ("/v8/finance/chart/", "/v1/finance/search")
+CHART_PATH = "/v8/finance/chart/"
+DATA_PATHS = (CHART_PATH, "/v1/finance/search")
 
 # Cookie, consent page and crumb. The chart endpoint answers without any of them, so a mute cookie server may not cost
 # the whole time-out, and one that is blocked (as many ad blockers do) may not cost requests with every question.
@@ -74,8 +75,11 @@ def _judged(response: Response, asking: Asking) -> Response:
     is_consent = (urlsplit(response.url).hostname or "").endswith("consent.yahoo.com")
     is_first_refusal = response.status_code in REFUSED and not asking.is_refused
     asking.is_refused = asking.is_refused or is_first_refusal
-    if not is_consent and not is_first_refusal:
-        judge(response.status_code, _texts(response.headers), response.content)
+    if is_consent or is_first_refusal:
+        return response
+    answer = judge(response.status_code, _texts(response.headers), response.content)
+    if urlsplit(response.url).path.startswith(CHART_PATH):
+        check_chart(answer)
     return response
 
 

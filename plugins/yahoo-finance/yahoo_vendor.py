@@ -21,7 +21,7 @@ from yfinance.data import YfData
 from yfinance.exceptions import YFException, YFPricesMissingError, YFRateLimitError
 from yfinance.scrapers.history import PriceHistory
 
-from timebase.sdk import AssetClass, Instrument, Interval, Malformed, RateLimited, Upstream
+from timebase.sdk import AssetClass, Empty, Instrument, Interval, Malformed, RateLimited, Upstream
 
 CHART_URL = "https://query2.finance.yahoo.com/v8/finance/chart/"
 
@@ -67,8 +67,8 @@ class Yahoo:
                 frame = prices.history(interval=str(interval), start=start, end=end, auto_adjust=False, actions=True)
             except YFRateLimitError as exc:
                 raise RateLimited(f"Yahoo limits requests: {exc}") from exc
-            except YFPricesMissingError:
-                return None  # the session let the answer pass: a chart without rows
+            except (Empty, YFPricesMissingError):
+                return None  # for yfinance: the session let the answer pass, so it is a chart, one without rows
             except RequestException as exc:
                 raise Upstream(f"Yahoo cannot be reached: {exc}") from exc
             except _UNREADABLE as exc:

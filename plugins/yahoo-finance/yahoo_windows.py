@@ -32,7 +32,9 @@ def windows(request: HistoryRequest, now_us: int) -> Iterator[Window]:
     """The ranges to ask Yahoo for, ascending; rows outside the question are to be dropped.
 
     Days and longer: one request, from the first period's opening date to the last one's end, and a day more on both
-    sides, because Yahoo counts from the session's opening, which may lie on the UTC day before or after the date.
+    sides, because Yahoo counts from the session's opening, which may lie on the UTC day before or after the date. Weeks
+    and months: another period at the end, because yfinance may take the last row for a live one and merge it with the
+    one before; in the past that must not be a row that was asked for.
 
     Raises: Unsupported when the question goes back further than Yahoo does.
     """
@@ -41,8 +43,10 @@ def windows(request: HistoryRequest, now_us: int) -> Iterator[Window]:
         yield from _pieces(request, now_us)
         return
     start_us = interval.floor_us(request.start_us) - DAY_US
-    end_us = interval.end_us(interval.floor_us(request.end_us - 1)) + DAY_US
-    yield _window(start_us, end_us)
+    end_us = interval.end_us(interval.floor_us(request.end_us - 1))
+    if interval is not Interval.D1:
+        end_us = interval.end_us(end_us)
+    yield _window(start_us, end_us + DAY_US)
 
 
 def _pieces(request: HistoryRequest, now_us: int) -> Iterator[Window]:

@@ -78,9 +78,11 @@ class Vendor:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet: two would wait 40 ms for an acknowledgement
     vendor: Vendor
 
     def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         split = urlsplit(self.path)
         answer = self.vendor.answer(Seen(self.command, unquote(split.path), dict(parse_qsl(split.query))))
         if answer.is_slow:
