@@ -35,12 +35,14 @@ class Take(Protocol):
 
 
 class Ledger(Protocol):
-    """What outlives the process. Both raise StoreUnavailable."""
+    """What outlives the process. Raises: StoreUnavailable."""
 
     async def take_budget(self, provider: str, at_us: int, n: int, key: str | None) -> None:
         """Durable when it returns."""
 
     async def load_budget_takes(self, since_us: int) -> Sequence[Take]: ...
+
+    async def prune_budget_takes(self, before_us: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +84,11 @@ class _Account:
     def opens_at(self, now: float, n: int) -> float:
         return max(self.closed_until, self.spent.opens_at(now, self.limits.windows, n))
 
-    def forecast(self, now: float, n: int) -> float:
-        """When the last of n requests could go, behind everyone who waits already."""
+    def forecast(self, now: float, n: int, until: float) -> float:
+        """When the last of n requests could go, behind everyone who waits already; after `until` any such moment."""
         if self.waiting == 0 and n == 1:
             return self.opens_at(now, n)
-        return max(self.closed_until, self.spent.forecast(now, self.limits.windows, self.waiting + n))
+        return max(self.closed_until, self.spent.forecast(now, self.limits.windows, self.waiting + n, until))
 
     def repeats_until(self, key: str | None) -> float:
         """Until when the same question may not be sent again."""
@@ -96,7 +98,7 @@ class _Account:
 
     def leave(self, now: float, n: int, key: str | None) -> int:
         self._note(key, now)
-        return self.spent.take(now + self.flight_s, n)
+        return self.spent.take(n)
 
     def landed(self, take: int, key: str | None, now: float) -> None:
         self._note(key, now)
@@ -136,7 +138,7 @@ class Budget:
         Raises: RateLimited when the wait would be longer than `max_budget_wait_s`, or than the caller has left.
         """
         account = self._account(slug, limits)
-        give_up_at = self._give_up_at()
+        give_up_at = self._give_up_at(self._settings.max_budget_wait_s)
         await self._acquire_slot(slug, account, give_up_at)
         try:
             take = await self._take(slug, account, 1, key, give_up_at)
@@ -148,13 +150,16 @@ class Budget:
             account.slots.release()
 
     async def take(self, slug: str, limits: Limits, n: int = 1) -> None:
-        """Permission for n more requests of a question that is under way. Raises as `turn` does."""
+        """Permission for n more requests of a question that is under way.
+
+        Raises: RateLimited when the wait would be longer than `max_page_wait_s`, or than the caller has left.
+        """
         account = self._account(slug, limits)
         # A provider that pages sends at once; were its questions held until they are answered, several of them could
         # use up a small window and wait for each other.
         account.flight_s = min(account.flight_s, self._settings.paging_flight_s)
         account.spent.hurry(trio.current_time() + account.flight_s)
-        await self._take(slug, account, n, None, self._give_up_at())
+        await self._take(slug, account, n, None, self._give_up_at(self._settings.max_page_wait_s))
 
     def pause(self, slug: str, limits: Limits, retry_after_s: float | None) -> float:
         """The vendor said that it has had enough; ask nothing before it said, or for longer each time it says so.
@@ -175,10 +180,13 @@ class Budget:
             self._accounts[slug].strikes = 0
 
     def wait_s(self, slug: str, limits: Limits) -> float:
-        """How long a question asked now would wait for the budget, behind those that wait already; inf: for ever."""
+        """How long a question asked now would wait for the budget, behind those that wait already.
+
+        Returns: more than `max_budget_wait_s` when it would be refused; how much more is not looked into.
+        """
         account = self._account(slug, limits)
         now = trio.current_time()
-        return max(0.0, account.forecast(now, 1) - now)
+        return max(0.0, account.forecast(now, 1, now + self._settings.max_budget_wait_s) - now)
 
     def left(self, slug: str, limits: Limits) -> tuple[tuple[RateWindow, int], ...]:
         """What each window still has room for."""
@@ -206,9 +214,9 @@ class Budget:
         account.settle(trio.current_time())
         return account
 
-    def _give_up_at(self) -> float:
+    def _give_up_at(self, longest_s: float) -> float:
         """Callers own their time: there is no use in waiting longer than they do."""
-        return min(trio.current_time() + self._settings.max_budget_wait_s, trio.current_effective_deadline())
+        return min(trio.current_time() + longest_s, trio.current_effective_deadline())
 
     async def _acquire_slot(self, slug: str, account: _Account, give_up_at: float) -> None:
         ahead = account.slots.statistics().tasks_waiting
@@ -225,9 +233,13 @@ class Budget:
             take = await self._wait_and_take(slug, account, n, key, give_up_at)
         finally:
             account.waiting -= n
-        if account.limits.windows or account.limits.identical_window_s:
-            await self._remember(account, (slug, self._wall_us(), n, key))
-        account.spent.extend(take, trio.current_time() + account.flight_s)
+        try:
+            if account.limits.longest_s:
+                await self._remember(account, (slug, self._wall_us(), n, key))
+        except BaseException:
+            account.spent.land(take, trio.current_time())
+            raise
+        account.spent.send(take, trio.current_time() + account.flight_s)
         return take
 
     async def _wait_and_take(self, slug: str, account: _Account, n: int, key: str | None, give_up_at: float) -> int:
@@ -255,7 +267,7 @@ class Budget:
         await trio.sleep_until(at) if at > trio.current_time() else await trio.lowlevel.checkpoint()
 
     def _refuse_if_hopeless(self, slug: str, account: _Account, n: int, give_up_at: float) -> None:
-        at = account.forecast(trio.current_time(), n)
+        at = account.forecast(trio.current_time(), n, give_up_at)
         if at > give_up_at:
             raise self._limited(slug, account, at)
 

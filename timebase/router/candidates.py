@@ -17,7 +17,10 @@ UP = ("ready", "starting")
 
 
 class Provider(Protocol):
-    """One provider as the roster lists it; `state` is starting, ready, backing_off, disabled, failed_auth …"""
+    """One provider as the roster lists it; `state` is starting, ready, backing_off, disabled, failed_auth …
+
+    `next_retry_us`: µs UTC at which one that backs off is started again.
+    """
 
     @property
     def slug(self) -> str: ...
@@ -27,6 +30,8 @@ class Provider(Protocol):
     def state(self) -> str: ...
     @property
     def reason(self) -> str: ...
+    @property
+    def next_retry_us(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)

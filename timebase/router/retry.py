@@ -14,12 +14,14 @@ RETRYABLE = (Upstream, UpstreamTimeout)
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """How one try ended. `went`: the question reached the provider; it is our own budget or circuit otherwise."""
+    """How one try ended.
+
+    `took_s` is how long the provider took; None when the question did not get as far as to it.
+    """
 
     attempt: Attempt
     error: ProviderError | None
-    took_s: float
-    went: bool
+    took_s: float | None
 
 
 class Retries:
@@ -33,7 +35,7 @@ class Retries:
 
     def pause_s(self, tried: Tried) -> float | None:
         """None: it cannot help, or there is no time for it."""
-        if not tried.went:
+        if tried.took_s is None:
             return None
         if isinstance(tried.error, RateLimited):
             return self._wait_for_vendor(tried.error)

@@ -9,10 +9,10 @@ import trio
 
 from timebase.clock import now_us
 from timebase.errors import ProviderError, RateLimited, Unavailable, Unsupported, UpstreamTimeout
-from timebase.manifest.manifest import Manifest
 from timebase.model.demand import Demand, Question
 from timebase.model.instrument import Instrument
 from timebase.model.receipt import Attempt
+from timebase.model.timerange import SECOND_US
 from timebase.router.breaker import Breaker
 from timebase.router.budget import Budget, Ledger, Limits
 from timebase.router.candidates import UP, Provider, Refusal, reach, refusal
@@ -61,6 +61,7 @@ class Router:
         self._roster = roster
         self._settings = settings or RouterSettings()
         self._wall_us = wall_us
+        self._ledger = ledger
         self._budget = Budget(ledger, self._settings, wall_us=wall_us)
         self._standings: dict[str, Standing] = {}
 
@@ -135,11 +136,11 @@ class Router:
 
         Raises: RateLimited, Unavailable.
         """
-        await self._budget.take(slug, Limits.of(self._manifest(slug)), n)
+        await self._budget.take(slug, Limits.of(self._provider(slug).manifest), n)
 
     async def _try(self, candidate: Candidate, demand: Demand, ask: Ask) -> Tried:
         slug, limits = candidate.slug, Limits.of(candidate.manifest)
-        began, went = trio.current_time(), False
+        began, went_at = trio.current_time(), None
         error: ProviderError | None = None
         try:
             within = self._within_reach(candidate, demand)
@@ -147,13 +148,14 @@ class Router:
             self._check_circuit(slug)
             async with self._budget.turn(slug, limits, key=_key(demand)):
                 self._check_circuit(slug)  # it may have opened while we waited for our turn
-                went = True
+                went_at = trio.current_time()
                 await self._ask(slug, limits, within, ask)
         except ProviderError as exc:
             error = exc
-        took_s = trio.current_time() - began
+        now = trio.current_time()
         outcome, reason = (error.code, str(error)) if error else ("ok", "")
-        return Tried(Attempt(slug, outcome, reason, round(took_s * 1000)), error, took_s, went)
+        attempt = Attempt(slug, outcome, reason, round((now - began) * 1000))
+        return Tried(attempt, error, None if went_at is None else now - went_at)
 
     def _within_reach(self, candidate: Candidate, demand: Demand) -> Demand:
         interval = demand.series.interval
@@ -167,9 +169,19 @@ class Router:
         if handle is None:
             raise Unavailable(f"{slug} was removed")
         with trio.move_on_after(self._settings.ready_wait_s):
+            while (rest_s := self._rests_for(slug)) is not None:  # noqa: ASYNC110 - a process sets no event
+                await trio.sleep(rest_s)
             await handle.wait_ready()
             return
         raise Unavailable(f"{slug} is still starting")
+
+    def _rests_for(self, slug: str) -> float | None:
+        """How long to wait for a provider that fell and is about to be started again; None when it is not."""
+        provider = self._provider(slug)
+        if provider.state != "backing_off" or provider.next_retry_us is None:
+            return None
+        rest_s = (provider.next_retry_us - self._wall_us()) / SECOND_US
+        return max(rest_s, self._settings.look_again_s) if rest_s < self._settings.ready_wait_s else None
 
     def _check_circuit(self, slug: str) -> None:
         closed = self._standing(slug).closed_for(trio.current_time())
@@ -213,7 +225,7 @@ class Router:
 
     def facts(self, slug: str) -> dict[str, object]:
         """What the router knows of one provider, as plain data. Raises: Unavailable when there is no such provider."""
-        limits = Limits.of(self._manifest(slug))
+        limits = Limits.of(self._provider(slug).manifest)
         now = trio.current_time()
         standing = self._standing(slug)
         breaker, record = standing.breaker, standing.record
@@ -233,11 +245,15 @@ class Router:
 
     async def restore(self, slug: str) -> None:
         """Read what the provider's budget had spent before a restart; otherwise its first question does that."""
-        await self._budget.restore(slug, Limits.of(self._manifest(slug)))
+        await self._budget.restore(slug, Limits.of(self._provider(slug).manifest))
 
-    def budget_reach_s(self) -> float:
-        """How far back any provider's windows look, a day at least: what the ledger has to remember."""
-        return max((DAY_S, *(Limits.of(provider.manifest).longest_s for provider in self._roster.all())))
+    async def prune_ledger(self) -> None:
+        """Let the ledger forget what no provider's window looks back to; a day at least is kept.
+
+        Raises: StoreUnavailable.
+        """
+        reach_s = max((DAY_S, *(Limits.of(provider.manifest).longest_s for provider in self._roster.all())))
+        await self._ledger.prune_budget_takes(self._wall_us() - int(reach_s * SECOND_US))
 
     def _standing(self, slug: str) -> Standing:
         if slug not in self._standings:
@@ -246,10 +262,10 @@ class Router:
             self._standings[slug] = Standing(slug, breaker)
         return self._standings[slug]
 
-    def _manifest(self, slug: str) -> Manifest:
+    def _provider(self, slug: str) -> Provider:
         for provider in self._roster.all():
             if provider.slug == slug:
-                return provider.manifest
+                return provider
         raise Unavailable(f"{slug} was removed")
 
 

@@ -26,10 +26,14 @@ class RouterSettings:
     breaker_open_s: float = 60.0
     breaker_successes: int = 2
     max_budget_wait_s: float = 30.0  # a longer wait for the budget is answered with rate_limited at once
+    # The same for one more page of a question under way. Whoever waits for the bars hears nothing meanwhile, and takes
+    # longer silence for a fault of the provider.
+    max_page_wait_s: float = 10.0
     max_retries: int = 2
     retry_first_s: float = 0.25  # doubles with each retry, and a random part of it is left out
     retry_within_s: float = 5.0  # a try that took longer is not repeated: whoever asks the next provider is sooner done
-    ready_wait_s: float = 5.0  # for a provider that is just starting
+    ready_wait_s: float = 5.0  # for a provider that is just starting, or about to start again
+    look_again_s: float = 0.05  # whether it has begun to
     slow_s: float = 10.0  # a provider whose asker gave up after so long has failed
     limited_pause_s: float = 15.0  # after a vendor's rate_limited that says no time; doubles while it goes on
     limited_pause_max_s: float = 900.0

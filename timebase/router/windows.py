@@ -24,15 +24,15 @@ class Spent:
         self._flying: dict[int, tuple[float, int]] = {}  # take -> lands_by, requests
         self._takes = 0
 
-    def take(self, lands_by: float, n: int) -> int:
+    def take(self, n: int, lands_by: float = math.inf) -> int:
         """n requests that may reach the vendor from now until they have landed."""
         self._takes += 1
         self._flying[self._takes] = (lands_by, n)
         return self._takes
 
-    def extend(self, take: int, lands_by: float) -> None:
-        if take in self._flying:
-            self._flying[take] = (lands_by, self._flying[take][1])
+    def send(self, take: int, lands_by: float) -> None:
+        """They go out now."""
+        self._flying[take] = (lands_by, self._flying[take][1])
 
     def land(self, take: int, at: float) -> None:
         """Answered (or given up) at `at`. May be said again, and late."""
@@ -40,8 +40,10 @@ class Spent:
         self.add(min(at, lands_by) for _ in range(n))
 
     def hurry(self, lands_by: float) -> None:
-        """Nothing that is under way now lands later than `lands_by`."""
-        self._flying = {take: (min(by, lands_by), n) for take, (by, n) in self._flying.items()}
+        """Nothing that has gone out lands later than `lands_by`."""
+        for take, (by, n) in self._flying.items():
+            if by < math.inf:
+                self._flying[take] = (min(by, lands_by), n)
 
     def add(self, moments: Iterable[float]) -> None:
         for moment in moments:
@@ -56,10 +58,6 @@ class Spent:
     @property
     def in_flight(self) -> int:
         return sum(n for _, n in self._flying.values())
-
-    def next_landing(self) -> float:
-        """When something under way will have landed at the latest."""
-        return min((lands_by for lands_by, _ in self._flying.values()), default=math.inf)
 
     def used(self, now: float, window: RateWindow) -> int:
         since = now - window.window_s - GUARD_S
@@ -84,15 +82,21 @@ class Spent:
         last = self._landed[too_many - 1] if too_many <= len(self._landed) else now
         return last + window.window_s + GUARD_S
 
-    def forecast(self, now: float, windows: Sequence[RateWindow], n: int) -> float:
-        """The moment at which the last of n requests in a row would be allowed, if each is answered at once."""
-        longest = max((window.requests for window in windows), default=0)
-        moments = [*self._landed, *([now] * self.in_flight)][-longest:] if longest else []
+    def forecast(self, now: float, windows: Sequence[RateWindow], n: int, until: float = math.inf) -> float:
+        """The moment at which the last of n requests in a row would be allowed, if each is answered at once.
+
+        Returns: some moment after `until` as soon as it is clear that it will be after that.
+        """
+        if not windows:
+            return now
+        if min(window.requests for window in windows) < 1:
+            return math.inf
+        moments = [*self._landed, *([now] * self.in_flight)][-max(window.requests for window in windows) :]
         at = now
         for _ in range(n):
+            if at > until:
+                break
             for window in windows:
-                if window.requests < 1:
-                    return math.inf
                 if len(moments) >= window.requests:
                     at = max(at, moments[-window.requests] + window.window_s + GUARD_S)
             moments.append(at)

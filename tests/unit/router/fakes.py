@@ -5,7 +5,7 @@ from pathlib import Path
 
 import trio
 
-from timebase.errors import StoreUnavailable
+from timebase.errors import StoreUnavailable, Unavailable
 from timebase.manifest.manifest import Manifest
 from timebase.model.demand import Demand, Question
 from timebase.model.instrument import AssetClass, Instrument
@@ -51,6 +51,7 @@ class FakeProvider:
     state: str = "ready"
     reason: str = ""
     ready: trio.Event | None = None
+    next_retry_us: int | None = None
 
     @property
     def slug(self):
@@ -58,6 +59,8 @@ class FakeProvider:
 
     async def wait_ready(self):
         await trio.lowlevel.checkpoint()
+        if self.state == "backing_off":
+            raise Unavailable(self.reason)
         if self.ready is not None:
             await self.ready.wait()
 
@@ -91,9 +94,10 @@ class FakeLedger:
     rows: list[Row] = field(default_factory=list)
     is_away: bool = False
     loads: int = 0
+    slow_s: list[float] = field(default_factory=list)  # how long the next writes take
 
     async def take_budget(self, provider, at_us, n, key):
-        await trio.sleep(0.002)
+        await trio.sleep(self.slow_s.pop(0) if self.slow_s else 0.002)
         if self.is_away:
             raise StoreUnavailable("the database is away")
         self.rows.append(Row(provider, at_us, n, key))
@@ -104,6 +108,12 @@ class FakeLedger:
         if self.is_away:
             raise StoreUnavailable("the database is away")
         return [row for row in self.rows if row.at_us >= since_us]
+
+    async def prune_budget_takes(self, before_us):
+        await trio.lowlevel.checkpoint()
+        if self.is_away:
+            raise StoreUnavailable("the database is away")
+        self.rows = [row for row in self.rows if row.at_us >= before_us]
 
 
 class Wall:

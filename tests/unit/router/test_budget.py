@@ -278,12 +278,38 @@ async def test_questions_that_page_do_not_wait_for_each_other_for_ever(autojump_
             await budget.take("demo", limits)
             await vendor.answer()
 
-    with trio.fail_after(20):
-        async with trio.open_nursery() as nursery:
-            for _ in range(4):
-                nursery.start_soon(paging)
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(paging)
 
     assert vendor.violations(RateWindow(2, 1.0)) == []
+    assert max(vendor.arrivals) < 9
+
+
+async def test_a_page_does_not_wait_so_long_that_its_provider_seems_mute(autojump_clock):
+    budget = Budget(FakeLedger())
+    limits = Limits((RateWindow(1, 20.0),))
+    await budget.take("demo", limits)
+
+    with pytest.raises(RateLimited) as caught:
+        await budget.take("demo", limits)
+
+    assert 19 < caught.value.retry_after_s < 22
+
+
+async def test_a_slow_ledger_does_not_make_requests_arrive_uncounted(autojump_clock):
+    ledger, vendor = FakeLedger(slow_s=[6.0] * 5), Vendor(way_s=0.5)
+    await ask_all(Budget(ledger, PATIENT), vendor, 10, Limits((PER_SECOND,), max_concurrent=10))
+
+    assert vendor.violations(PER_SECOND) == []
+
+
+async def test_thousands_may_wait_without_anyone_counting_them_again_and_again(autojump_clock):
+    refused, vendor = [], Vendor()
+    await ask_all(Budget(FakeLedger()), vendor, 5_000, Limits((PER_SECOND,), max_concurrent=1_000), refused)
+
+    assert 145 <= len(vendor.arrivals) <= 155
+    assert len(refused) == 5_000 - len(vendor.arrivals)
 
 
 async def test_more_pages_than_a_window_holds_are_refused_and_not_waited_for(autojump_clock):

@@ -10,6 +10,7 @@ from unit.router.fakes import (
     FakeLedger,
     FakeProvider,
     FakeRoster,
+    Row,
     Vendor,
     Wall,
     demand,
@@ -34,6 +35,7 @@ from timebase.errors import (
 from timebase.manifest.manifest import RateWindow, Reach
 from timebase.model.interval import Interval
 from timebase.model.timerange import DAY_US, TimeRange
+from timebase.router.pruner import run_pruner
 from timebase.router.router import Router
 from timebase.router.settings import RouterSettings
 
@@ -44,7 +46,8 @@ class Desk:
     def __init__(self, *outcomes, provider=None, ledger=None, wall_us=lambda: NOW_US, settings=None, **claims):
         self.provider = provider or FakeProvider(manifest(**claims))
         self.roster = FakeRoster(self.provider)
-        self.router = Router(self.roster, ledger or FakeLedger(), settings or RouterSettings(), wall_us=wall_us)
+        self.ledger = ledger or FakeLedger()
+        self.router = Router(self.roster, self.ledger, settings or RouterSettings(), wall_us=wall_us)
         self.outcomes = list(outcomes)
         self.asked = []  # when, and for what
         self.attempts = []
@@ -392,6 +395,56 @@ async def test_the_facts_of_a_provider_are_plain_data(autojump_clock):
     }
 
 
-async def test_the_ledger_has_to_remember_as_long_as_the_longest_window(autojump_clock):
-    assert Desk().router.budget_reach_s() == 86_400.0
-    assert Desk(rate_limits=(RateWindow(1, 1.0), RateWindow(9, 2_592_000.0))).router.budget_reach_s() == 2_592_000.0
+@pytest.mark.parametrize(("windows", "kept"), [((), 1), ((RateWindow(1, 1.0), RateWindow(9, 2_592_000.0)), 2)])
+async def test_the_ledger_remembers_as_long_as_the_longest_window_and_a_day_at_least(autojump_clock, windows, kept):
+    rows = [Row("demo", NOW_US - days * DAY_US, 1, None) for days in (60, 20, 0)]
+    desk = Desk(ledger=FakeLedger(rows), rate_limits=windows)
+
+    await desk.router.prune_ledger()
+
+    assert desk.ledger.rows == rows[-kept:]
+
+
+async def test_the_ledger_is_pruned_every_hour_and_when_it_is_away_an_hour_later(autojump_clock):
+    old = Row("demo", NOW_US - 60 * DAY_US, 1, None)
+    desk = Desk(ledger=FakeLedger([old], is_away=True))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run_pruner, desk.router)
+        await trio.sleep(3_601)
+        desk.ledger.is_away = False
+        assert desk.ledger.rows == [old]
+        await trio.sleep(3_600)
+        assert desk.ledger.rows == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_provider_that_fell_and_starts_again_in_a_moment_is_waited_for(autojump_clock):
+    fallen = FakeProvider(manifest(), "backing_off", "killed", next_retry_us=NOW_US + 250_000)
+    desk = Desk(provider=fallen, wall_us=Wall())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.fetch)
+        await trio.sleep(0.3)
+        assert desk.asked == []
+        fallen.state = "ready"
+
+    assert desk.attempts[0].outcome == "ok"
+    assert trio.current_time() < 0.5
+
+
+async def test_a_provider_that_rests_for_long_is_not_waited_for(autojump_clock):
+    desk = Desk(provider=FakeProvider(manifest(), "backing_off", "exit code 1", next_retry_us=NOW_US + 30_000_000))
+
+    with pytest.raises(Unavailable, match="exit code 1"):
+        await desk.fetch()
+
+    assert trio.current_time() == 0
+
+
+async def test_waiting_for_the_budget_is_not_held_against_a_retry(autojump_clock):
+    desk = Desk(None, Upstream("503"), rate_limits=(RateWindow(2, 20.0),))
+    await desk.fetch(0)
+    desk.router.facts("demo")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.fetch, 1)
+
+    assert [attempt.outcome for attempt in desk.attempts] == ["ok", "upstream", "ok"]

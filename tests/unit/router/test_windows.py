@@ -21,7 +21,7 @@ def test_five_may_go_at_once_and_the_sixth_a_second_later():
     spent = Spent()
     for _ in range(5):
         assert spent.opens_at(0.0, [SECOND], 1) == 0.0
-        spent.land(spent.take(9.0, 1), 0.0)
+        spent.land(spent.take(1), 0.0)
 
     assert spent.opens_at(0.0, [SECOND], 1) == 1.0 + GUARD_S
     assert spent.used(0.5, SECOND) == 5
@@ -30,8 +30,8 @@ def test_five_may_go_at_once_and_the_sixth_a_second_later():
 def test_a_request_that_is_under_way_counts_as_now():
     spent = Spent()
     for _ in range(4):
-        spent.land(spent.take(9.0, 1), 0.0)
-    take = spent.take(9.0, 1)
+        spent.land(spent.take(1), 0.0)
+    take = spent.take(1)
     spent.settle(3.0, 1.0)
 
     assert spent.used(3.0, SECOND) == 1
@@ -42,7 +42,7 @@ def test_a_request_that_is_under_way_counts_as_now():
 
 def test_what_never_lands_is_landed_when_it_is_overdue():
     spent = Spent()
-    take = spent.take(2.0, 5)
+    take = spent.take(5, lands_by=2.0)
     spent.settle(10.0, 1.0)
 
     assert spent.in_flight == 0
@@ -90,7 +90,7 @@ def test_no_window_of_the_vendors_ever_sees_more_than_its_limit(windows, questio
             now = min([at, *(landing for _, landing in landings)])
         if math.isinf(at):
             continue
-        landings.append((spent.take(math.inf, n), now + took_s))
+        landings.append((spent.take(n), now + took_s))
         arrivals += [now + took_s * when] * n
 
     for window in windows:
