@@ -64,7 +64,7 @@ class Template:
     def matches(self, text: str, found: Found) -> bool:
         """Whether the end of a path is what the template makes of what is known of a file. For members of archives."""
         end = "/".join(text.split("/")[-len(self._parts) :])
-        known = {"symbol": found.symbol, "interval": found.interval}
+        known = {name: said for name, said in (("symbol", found.symbol), ("interval", found.interval)) if said}
         first = found.period.first if found.period else None
         pattern = "/".join(_pattern(part, known, first) for part in self._parts)
         return re.fullmatch(pattern, end) is not None

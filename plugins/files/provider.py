@@ -84,7 +84,7 @@ def _native_symbol(layout: Layout, symbol: str) -> str:
 def _files_of(layout: Layout, symbol: str, native: str, interval: Interval) -> list[Found]:
     if layout.intervals and interval not in layout.intervals:
         raise Unsupported(f"these files hold {', '.join(layout.intervals)} bars, not {interval}")
-    known = {"symbol": native} if layout.path.has("symbol") else {}
+    known = {"symbol": native}
     with_interval = known | {"interval": layout.intervals.get(interval, interval.value)}
     if files := list(layout.path.find(layout.folder, with_interval)):
         return files

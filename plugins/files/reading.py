@@ -149,7 +149,7 @@ def _scan(layout: Layout, source: Source) -> tuple[pl.LazyFrame, pl.Schema]:
             lazy = pl.scan_parquet(data, glob=False)
         else:
             lazy = pl.scan_csv(
-                data, has_header=layout.header, separator=layout.delimiter, skip_rows=layout.skip_rows,
+                data, has_header=layout.header, separator=layout.delimiter, skip_lines=layout.skip_rows,
                 infer_schema=False, null_values=MISSING, raise_if_empty=False, glob=False,
             )  # fmt: skip
         return lazy, lazy.collect_schema()
@@ -272,7 +272,7 @@ def _told(layout: Layout, source: Source, exc: Exception) -> str:
     """polars' own words, with the line where we can find it."""
     if not source.is_parquet:
         for line, cells, width in _records(layout, source):
-            if len(cells) > width:
+            if cells and len(cells) != width:
                 return f"{source.name} line {line}: {len(cells)} cells, where the first line has {width}"
     return f"{source.name}: {str(exc).splitlines()[0]}"
 
