@@ -14,7 +14,7 @@ ROWS = 1_000_000
 PG_EPOCH_US = 946_684_800_000_000
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 FIELDS = (("series_id", ">i4"), ("time", ">i8"), *((n, ">f8") for n in ("open", "high", "low", "close", "volume")),
-          ("flags", ">i2"), ("batch_id", ">i4"))  # fmt: skip
+          ("flags", ">i2"), ("batch_id", ">i8"))  # fmt: skip
 
 
 def rows() -> bytes:

@@ -161,7 +161,7 @@ def arrow(lab: Lab) -> None:
 
 def small(lab: Lab) -> None:
     """One day of minutes never asked before, the provider's own answer time taken off."""
-    times = []
+    times, whole = [], []
     answers = lab.folder / "data" / "providers" / "bench" / "cache" / "answers.txt"
     with httpx.Client(base_url=f"http://127.0.0.1:{lab.port}", timeout=30) as client:
         for day in range(200):
@@ -174,13 +174,12 @@ def small(lab: Lab) -> None:
             }
             url = "/api/v1/data/SMALL?" + "&".join(f"{k}={v}" for k, v in query.items())
             took = _timed(lambda u=url: client.get(u).raise_for_status())
+            whole.append(took)
             times.append(took - float(answers.read_text().rsplit("\n", 2)[-2]))
     times.sort()
-    say(
-        "one day of 1m never asked before",
-        f"p50 {times[100] * 1e3:.1f} ms, p99 {times[198] * 1e3:.1f} ms",
-        "p50 < 15 ms",
-    )
+    whole.sort()
+    figure = f"p50 {times[100] * 1e3:.1f} ms, p99 {times[198] * 1e3:.1f} ms (provider included: {whole[100] * 1e3:.1f})"
+    say("one day of 1m never asked before", figure, "p50 < 15 ms")
 
 
 def mixed(lab: Lab) -> None:
@@ -281,14 +280,17 @@ def _backfill(lab: Lab, question: dict[str, str], *, refresh: bool = False) -> N
     httpx.post(f"http://127.0.0.1:{lab.port}/api/v1/backfill", json=body, timeout=300).raise_for_status()
 
 
-def _download(port: int, path: str) -> int:
+def _download(port: int, path: str) -> None:
     """GET over a plain socket: the seconds are the server's, not a client library's."""
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
-        buffer, total = bytearray(1 << 20), 0
-        while count := connection.recv_into(buffer):
-            total += count
-    return total
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        buffer, head = bytearray(1 << 20), b""
+        while b"\r\n\r\n" not in head:
+            head += connection.recv(4096)
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        left = int(length.split(b":")[1]) - len(head.split(b"\r\n\r\n", 1)[1])
+        while left > 0:
+            left -= connection.recv_into(buffer)
 
 
 def _sql(database_url: str, statement: str) -> str:
