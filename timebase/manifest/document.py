@@ -23,10 +23,11 @@ OPENED = ("quoted scalar", "flow")  # the fault is where it opens, not where the
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something wrong at one line, and what to write instead."""
+    """Something wrong at one line, and what to write instead. `section` is the key at the top that it is in."""
 
     line: int
     text: str
+    section: str = ""
 
 
 @dataclass(slots=True)

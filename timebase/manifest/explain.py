@@ -80,7 +80,7 @@ def _faults(at: _Refusal, document: Document) -> Iterator[Fault]:
     elif at.rule == "required":
         yield from _missing_keys(at, document)
     else:
-        yield Fault(document.line(at.path), f"{_what(at)}; write {_instead(at)}")
+        yield Fault(document.line(at.path), f"{_what(at)}; write {_instead(at)}", _section(at.path))
 
 
 def _unknown_keys(at: _Refusal, document: Document) -> Iterator[Fault]:
@@ -90,7 +90,12 @@ def _unknown_keys(at: _Refusal, document: Document) -> Iterator[Fault]:
         if key not in known:
             home = None if at.path else _home(key)
             instead = f"it under `{home}:`" if home else near(key, known)
-            yield Fault(document.line((*at.path, key)), f"unknown key `{key}`{where}; write {instead}")
+            path = (*at.path, key)
+            yield Fault(document.line(path), f"unknown key `{key}`{where}; write {instead}", _section(path))
+
+
+def _section(path: tuple[str | int, ...]) -> str:
+    return str(path[0]) if path else ""
 
 
 def _home(key: str) -> str | None:
@@ -104,7 +109,8 @@ def _missing_keys(at: _Refusal, document: Document) -> Iterator[Fault]:
     for key in at.wanted:
         if key not in at.value:
             example = _example(at.schema["properties"][key])
-            yield Fault(document.line(at.path), f"`{key}` is missing{where}; write `{key}: {example}`")
+            said = f"`{key}` is missing{where}; write `{key}: {example}`"
+            yield Fault(document.line(at.path), said, _section((*at.path, key)))
 
 
 def _what(at: _Refusal) -> str:

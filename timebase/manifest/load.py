@@ -10,7 +10,7 @@ from typing import Any
 from timebase.errors import ConfigError
 from timebase.house import PLUGINS
 from timebase.manifest.document import Document, Fault, parse_document
-from timebase.manifest.explain import near, schema_faults, shown
+from timebase.manifest.explain import manifest_schema, near, schema_faults, shown
 from timebase.manifest.limits import rate_windows
 from timebase.manifest.manifest import (
     DATA_TYPES,
@@ -111,12 +111,12 @@ def load_manifest(folder: Path) -> Manifest:
     faults = list(document.faults)
     if document.value is not None or not faults:
         faults += schema_faults(document)
-    if faults:
+    if not isinstance(document.value, Mapping):
         raise _refusal(path, faults)
-    reader = _Reader(document, folder)
+    reader = _Reader(document, folder, frozenset(fault.section for fault in faults))
     manifest = reader.manifest()
-    if reader.faults:
-        raise _refusal(path, reader.faults)
+    if faults or reader.faults:
+        raise _refusal(path, faults + reader.faults)
     return manifest
 
 
@@ -152,13 +152,20 @@ def _read(path: Path) -> str:
 
 
 class _Reader:
-    """Builds the Manifest from a document that the schema has passed; collects what the schema cannot say."""
+    """Builds the Manifest from what the schema has passed; collects what the schema cannot say.
 
-    def __init__(self, document: Document, folder: Path) -> None:
+    `refused` are the sections that the schema has not passed: examples stand in for those that there must be, so that
+    the faults of all others come to light at the same time.
+    """
+
+    def __init__(self, document: Document, folder: Path, refused: frozenset[str]) -> None:
         self.faults: list[Fault] = []
         self._document = document
         self._folder = folder
-        self._at: Mapping[str, Any] = document.value
+        self._refused = refused
+        schema = manifest_schema()
+        stand_ins = {key: schema["properties"][key]["examples"][0] for key in schema["required"]}
+        self._at = stand_ins | {key: value for key, value in document.value.items() if key not in refused}
 
     def manifest(self) -> Manifest:
         at = self._at
@@ -191,7 +198,9 @@ class _Reader:
         )
 
     def _fault(self, path: tuple[str | int, ...], text: str) -> None:
-        self.faults.append(Fault(self._document.line(path), text))
+        depends_on = {path[0], "data_types"} if path[0] == "symbols" else {path[0]}
+        if self._refused.isdisjoint(depends_on):
+            self.faults.append(Fault(self._document.line(path), text))
 
     def _entrypoint(self) -> tuple[str | tuple[str, ...], Path | None]:
         written = self._at["entrypoint"]

@@ -184,6 +184,19 @@ def test_bytes_that_are_not_text_are_refused_with_their_line(tmp_path: Path) -> 
         load_manifest(folder)
 
 
+def test_what_the_schema_cannot_say_comes_together_with_what_it_can(tmp_path: Path) -> None:
+    text = (
+        GOOD.replace("etfs", "etf").replace("1m, 5m", "1m, 5x").replace("provider.py", "missing.py")
+        + "symbols: [EUR-USD]\n"
+    )
+    faults = faults_of(tmp_path, text)
+    assert [fault.partition(";")[0].partition(" in ")[0] for fault in faults] == [
+        "4: `missing.py` is neither",
+        "5: `data_types[1]` cannot be `etf`",
+        "6: `5x` is no interval",
+    ]
+
+
 def test_a_folder_without_manifest_is_a_fault_when_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"config\.yaml:1: there is no such file; write the manifest into "):
         load_manifest(tmp_path)
