@@ -384,3 +384,23 @@ async def test_limits_that_are_tightened_while_it_runs_hold_from_the_next_questi
     await ask_all(budget, vendor, 5, tight)
 
     assert all(b - a > 1 for a, b in pairwise(vendor.arrivals[began:]))
+
+
+async def test_a_question_that_is_cancelled_while_it_is_written_down_is_not_under_way_for_ever(autojump_clock):
+    budget, vendor = Budget(FakeLedger(slow_s=[100.0]), PATIENT), Vendor()
+    limits = Limits((RateWindow(1, 10.0),), max_concurrent=1)
+    await live_for(3, ask, budget, vendor, limits)
+    await ask(budget, vendor, limits)
+
+    assert vendor.arrivals == [pytest.approx(13.0, abs=0.1)]
+
+
+async def test_old_questions_are_forgotten_once_their_identical_window_is_over(autojump_clock):
+    ledger, wall, vendor = FakeLedger(), Wall(), Vendor()
+    budget, limits = Budget(ledger, PATIENT, wall_us=wall), Limits(identical_window_s=15.0, max_concurrent=100)
+    await ask_all(budget, vendor, 1_200, limits)
+    await trio.sleep(20)
+    before = trio.current_time()
+    await ask(budget, vendor, limits, "question 7")
+
+    assert trio.current_time() - before < 0.01
