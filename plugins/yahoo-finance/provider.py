@@ -16,7 +16,9 @@ Left out: capital gains of funds (Yahoo counts some of them twice), prices outsi
 that Yahoo appends as a row of its own. London prices are in pence, as Yahoo quotes them.
 """
 
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from yahoo_account import Asking
@@ -32,10 +34,24 @@ from timebase.sdk import AssetClass, Bars, CorporateAction, HistoryRequest, Inst
 WITHOUT_ACTIONS = frozenset({AssetClass.CRYPTO, AssetClass.FOREX, AssetClass.INDEX, AssetClass.FUTURE})
 
 
+@contextmanager
+def without_pyarrow() -> Iterator[None]:
+    """Keep pandas from loading it where it is installed: 36 of 136 MB, for strings that nobody here has."""
+    is_loaded = "pyarrow" in sys.modules
+    if not is_loaded:
+        sys.modules["pyarrow"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if not is_loaded:
+            del sys.modules["pyarrow"]
+
+
 class YahooFinance(Provider):
     def setup(self) -> None:
         """Offline: nothing is asked of Yahoo before the first question."""
-        from yahoo_vendor import Yahoo  # loads yfinance and pandas, which takes most of a second
+        with without_pyarrow():
+            from yahoo_vendor import Yahoo  # loads yfinance and pandas, which takes most of a second
 
         base_url = str(self.options.get("base_url") or "")
         self._yahoo = Yahoo(base_url, float(self.options.get("timeout", 30)), self.cache_dir)

@@ -1,6 +1,5 @@
 """Splits and dividends: read from Yahoo's answer, and the factor by which Yahoo's prices differ from raw ones. Pure."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,15 +48,19 @@ class Ledger:
 NO_LEDGER = Ledger(NO_SPLITS, ())
 
 
-def as_traded(quoted: float, factor: float) -> float:
-    """A price or dividend before its splits: 33.333332 before 3:1 is 100, 1.266667 before 15:1 is 19.
+def as_traded(quoted: NDArray[np.float64], factor: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Prices or dividends before their splits: 33.333332 before 3:1 is 100, 1.266667 before 15:1 is 19.
 
     Yahoo divides, rounds to six decimals and stores seven digits; the product keeps the decimals that this leaves good.
     """
     traded = quoted * factor
-    if factor == 1.0 or not math.isfinite(traded):
-        return quoted
-    return round(traded, math.floor(-math.log10(max(1e-6 * factor, 1.2e-7 * abs(traded)))))
+    is_product = (factor != 1.0) & np.isfinite(traded)
+    doubt = np.maximum(1e-6 * factor, 1.2e-7 * np.abs(traded))
+    decimals = np.floor(-np.log10(doubt, where=is_product, out=np.zeros_like(doubt)))
+    for places in np.unique(decimals[is_product]):
+        which = is_product & (decimals == places)
+        traded[which] = np.round(traded[which], int(places))
+    return traded
 
 
 def parse_ledger(result: Mapping[str, Any]) -> Ledger:
@@ -83,11 +86,12 @@ def parse_ledger(result: Mapping[str, Any]) -> Ledger:
         CorporateAction(ex_date_us=int(at), kind="split", value=float(ratio))
         for at, ratio in zip(splits.ex_date, splits.ratio, strict=True)
     ]
-    for at, amount, currency in dividends:
-        factor = float(splits.after(np.array([at]))[0])
-        actions.append(
-            CorporateAction(ex_date_us=at, kind="dividend", value=as_traded(amount, factor), currency=currency)
-        )
+    ex_dates, amounts, currencies = list(zip(*dividends, strict=True)) or ((), (), ())
+    paid = as_traded(np.array(amounts, np.float64), splits.after(np.array(ex_dates, np.int64)))
+    actions += [
+        CorporateAction(ex_date_us=at, kind="dividend", value=value, currency=currency)
+        for at, value, currency in zip(ex_dates, paid.tolist(), currencies, strict=True)
+    ]
     return Ledger(splits, tuple(sorted(actions, key=lambda action: (action.ex_date_us, action.kind))))
 
 

@@ -72,9 +72,7 @@ def raw_prices(quoted: NDArray[np.float64], factor: NDArray[np.float64]) -> NDAr
     is_narrow = narrow.astype(np.float64) == quoted
     meant = quoted.copy()
     meant[is_narrow] = narrow[is_narrow].astype(str).astype(np.float64)
-    was_split = factor != 1.0
-    meant[was_split] = [as_traded(*each) for each in zip(meant[was_split], factor[was_split], strict=True)]
-    return meant
+    return as_traded(meant, factor)
 
 
 def _opening_dates(dates: NDArray[np.int64], interval: Interval) -> NDArray[np.int64]:

@@ -19,13 +19,13 @@ from timebase.sdk import (
     Upstream,
 )
 
-REFUSED = (401, 403)
+UNAUTHORIZED, FORBIDDEN = REFUSED = (401, 403)
 # 999 is Yahoo's own "request denied" for clients that ask too often.
 TOO_MANY = (429, 999)
 
 
-def judge(status: int, headers: Mapping[str, str], body: bytes) -> dict[str, object]:
-    """The answer when it holds data; what it says otherwise is raised.
+def judge(status: int, headers: Mapping[str, str], body: bytes) -> object:
+    """The answer when it holds data, what it says otherwise is raised.
 
     Raw: {"chart" | "finance": {"result": …, "error": null | {"code", "description"}}}, or plain text and HTML.
     Raises: RateLimited, also for a limit inside a 200; AuthFailed, SymbolNotFound, Empty, Unsupported, Upstream,
@@ -33,8 +33,10 @@ def judge(status: int, headers: Mapping[str, str], body: bytes) -> dict[str, obj
     """
     if status in TOO_MANY or b"Too Many Requests" in body[:512]:
         raise RateLimited(f"Yahoo limits requests (HTTP {status})", retry_after_s=retry_after_s(headers))
-    if status in REFUSED:
-        raise AuthFailed(f"Yahoo refuses the session (HTTP {status}): {_reason(body)}")
+    if status == UNAUTHORIZED:
+        raise AuthFailed(f"Yahoo refuses the session: {_reason(body)}")
+    if status == FORBIDDEN:
+        raise Upstream(f"Yahoo refuses this address: {_reason(body)}")  # for a while: there is no key to mend
     if status >= 500 or b"Will be right back" in body[:4096]:
         raise Upstream(f"Yahoo is down (HTTP {status})")
     answer = _parse(body)
@@ -97,7 +99,7 @@ def _typed(code: str, description: str, headers: Mapping[str, str]) -> Exception
         return Empty(f"Yahoo: {description}")
     if code == "Too Many Requests":
         return RateLimited(f"Yahoo: {said}", retry_after_s=retry_after_s(headers))
-    if code in {"Unauthorized", "Forbidden"}:
+    if code == "Unauthorized":
         return AuthFailed(f"Yahoo: {said}")
     if code in {"Bad Request", "Unprocessable Entity"}:
         return Unsupported(f"Yahoo: {said}")

@@ -105,10 +105,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Silence: `Vendor.seen` is the log."""
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Silence: a client that was killed, or gave up waiting, is what many tests are about."""
+
+
 @contextmanager
 def open_vendor() -> Iterator[Vendor]:
     """A vendor that listens on 127.0.0.1 until the block is left."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler, bind_and_activate=True)
+    server = _Server(("127.0.0.1", 0), _Handler, bind_and_activate=True)
     vendor = Vendor(f"http://127.0.0.1:{server.server_address[1]}")
     server.RequestHandlerClass = type("Handler", (_Handler,), {"vendor": vendor})
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
