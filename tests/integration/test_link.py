@@ -173,12 +173,21 @@ class Running:
     spent: list[int] = field(default_factory=list)
     logged: list[tuple[str, str]] = field(default_factory=list)
     refusal: ProviderError | None = None
+    is_budget_slow: bool = False
+    asked_to_spend: trio.Event = field(default_factory=trio.Event)
+    withdrawn: trio.Event = field(default_factory=trio.Event)
     ended_with: BaseException | None = None
 
     async def spend(self, n: int) -> None:
         await trio.lowlevel.checkpoint()
         if self.refusal is not None:
             raise self.refusal
+        if self.is_budget_slow:
+            self.asked_to_spend.set()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self.withdrawn.set()
         self.spent.append(n)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -193,6 +202,15 @@ class Running:
     async def hello(self, **options: object) -> tuple[str, ...]:
         with trio.fail_after(20):
             return await self.link.hello(slug="test", options=options, secrets={"key": "hush"}, cache_dir="/nowhere")
+
+
+async def leave(process: trio.Process) -> None:
+    """End the process as the death of its parent would, and see that it went."""
+    assert process.stdin is not None
+    with trio.move_on_after(10, shield=True):
+        await process.stdin.aclose()
+        await process.wait()
+    assert process.returncode is not None, "the plugin outlived its parent"
 
 
 Start = Callable[..., AbstractAsyncContextManager[Running]]
@@ -212,7 +230,7 @@ def start(tmp_path: Path, run_directory: RunDirectory) -> Start:
 
     @asynccontextmanager
     async def started(
-        name: str = "Plugin", *, command: list[str] | None = None, backend: str = "asyncio", credit: int = 4
+        name: str = "Plugin", *, command: list[str] | None = None, backend: str = "asyncio", credit: int = 2
     ) -> AsyncIterator[Running]:
         address = run_directory.new_address()
         arguments = command or [sys.executable, "-m", "timebase.sdk.run", f"{file}:{name}"]
@@ -226,9 +244,7 @@ def start(tmp_path: Path, run_directory: RunDirectory) -> Start:
             try:
                 yield running
             finally:
-                process.kill()
-                with trio.CancelScope(shield=True):
-                    await process.wait()
+                await leave(process)
                 nursery.cancel_scope.cancel()
 
     return started
@@ -389,6 +405,20 @@ async def test_a_refused_permission_ends_the_question(start: Start) -> None:
         with pytest.raises(RateLimited, match="500 a day are gone") as raised:
             await ask(running, "SPENDING")
         assert raised.value.retry_after_s == 60.0
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+async def test_a_question_that_nobody_waits_for_spends_nothing(start: Start, backend: str) -> None:
+    async with start(backend=backend) as running:
+        await running.hello()
+        running.is_budget_slow = True
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask, running, "SPENDING")
+                await running.asked_to_spend.wait()
+                nursery.cancel_scope.cancel()
+            await running.withdrawn.wait()
+        assert running.spent == []
 
 
 async def test_symbols_are_at_most_as_many_as_asked_for(start: Start) -> None:
