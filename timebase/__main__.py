@@ -1,6 +1,7 @@
 """The command line: one line per command; the work happens in `timebase.cli`."""
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -53,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
+    args = build_parser().parse_args(joined(sys.argv[1:] if argv is None else argv))
     try:
         return _command(args.command)(args)
     except TimeBaseError as exc:
@@ -61,6 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def joined(argv: Sequence[str]) -> list[str]:
+    """`--start -2h` as `--start=-2h`: argparse takes what begins with a dash for another option."""
+    words: list[str] = []
+    for word in argv:
+        if words and words[-1] in {"--start", "--end"} and re.match(r"-\d", word):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
 
 
 def _command(name: str) -> Callable[[argparse.Namespace], int]:

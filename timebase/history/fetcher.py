@@ -126,9 +126,9 @@ class Fetcher:
         handle = self._roster.get(slug)
         if handle is None:
             raise Unavailable(f"{slug} was removed")
-        with trio.move_on_after(self._patience_s) as patience:
+        with trio.CancelScope() as patience:
             ticket = tickets.enter_context(self._tickets.issue(patience, self._patience_s))
-            await handle.history(replace(demand, id=ticket.demand_id))
+            await handle.history(replace(demand, id=ticket.demand_id), began=ticket.begin)
         if patience.cancelled_caught:
             raise UpstreamTimeout(f"silent for {self._patience_s:g} s")
         return ticket

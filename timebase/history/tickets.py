@@ -26,9 +26,13 @@ class Ticket:
         self._error = ""
         self._done = trio.Event()
 
+    def begin(self) -> None:
+        """The provider is asked from now on; until then the question waited for its turn."""
+        self._patience.deadline = trio.current_time() + self._patience_s
+
     def note(self, durable: Durable) -> None:
         """One more of the demand's batches is durable, which is a sign of life from its provider too."""
-        self._patience.deadline = trio.current_time() + self._patience_s
+        self.begin()
         self.new += durable.new
         self.revised += durable.revised
         self.warnings += tuple(w for w in durable.batch.warnings if w not in self.warnings)
@@ -52,7 +56,7 @@ class Tickets:
 
     @contextmanager
     def issue(self, patience: trio.CancelScope, patience_s: float) -> Iterator[Ticket]:
-        """A ticket that is out until the block ends; each batch extends `patience` to `patience_s` from then."""
+        """A ticket that is out until the block ends; `patience` ends `patience_s` after the last sign of life."""
         ticket = Ticket(next(self._ids), patience, patience_s)
         self._open[ticket.demand_id] = ticket
         try:
