@@ -41,6 +41,7 @@ from timebase.sdk import (
     Upstream,
     UpstreamTimeout,
 )
+from timebase.sdk.contract import check
 from timebase.sdk.entrypoint import load_provider
 
 with warnings.catch_warnings():
@@ -343,6 +344,21 @@ class TestRecorded:
             exchange.vendor.url, "ETH-BTC", interval=Interval.D1, start_us=start_us, end_us=start_us + 6 * DAY_US
         )
         assert next(row[4] for row in rows(pages)) == 0.072238
+
+
+@pytest.mark.parametrize("interval", list(Interval))
+def test_it_keeps_the_contract(vendor: Vendor, interval: Interval) -> None:
+    exchange = Exchange(vendor)
+    opened_us = interval.floor_us(START_US)
+    opens = []
+    for _ in range(40):
+        opens.append(opened_us)
+        opened_us = interval.end_us(opened_us)
+    native = {Interval.W1: "1w", Interval.MO1: "1M"}.get(interval, str(interval))
+    exchange.list("BTCUSDT", native, [[at // 1_000, "9.1", "9.3", "8.7", "9.2", "1.5"] for at in opens])
+    provider = Binance(options={"base_url": vendor.url})
+    asked = HistoryRequest("BTC-USDT", AssetClass.CRYPTO, interval, opens[3], opens[30])
+    assert check(provider, asked, unknown_symbol="NOPE-USDT") == []
 
 
 async def test_a_real_process_answers_small_and_typed(exchange: Exchange, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ from timebase.sdk import (
     Upstream,
     UpstreamTimeout,
 )
+from timebase.sdk.contract import check
 from timebase.sdk.entrypoint import load_provider
 
 with warnings.catch_warnings():
@@ -716,6 +717,31 @@ class TestRecorded:
             bars = rows(parts(provider, symbol, start_us=day_us(2025, 4, 1), end_us=day_us(2025, 11, 1)))
             assert len(bars) == n
             assert dates(bars)[-1] == date(2025, 10, 29)
+
+
+@pytest.mark.parametrize("interval", [Interval.D1, Interval.W1, Interval.MO1])
+def test_it_keeps_the_contract(yahoo: Yahoo, cache_dir: Path, interval: Interval) -> None:
+    acme = yahoo.symbols["ACME"]
+    first = datetime(2024, 1, 1, tzinfo=NEW_YORK)
+    mondays, months = [first + timedelta(weeks=n) for n in range(40)], [first.replace(month=n + 1) for n in range(9)]
+    acme.rows["1wk"] = [(int(at.timestamp()), 9.1, 9.3, 8.7, 9.2, 100) for at in mondays]
+    acme.rows["1mo"] = [(int(at.timestamp()), 9.1, 9.3, 8.7, 9.2, 100) for at in months]
+    yfinance.data.SingletonMeta._instances.clear()
+    provider = YahooFinance(options={"base_url": yahoo.vendor.url, "timeout": 10}, cache_dir=cache_dir)
+    asked = HistoryRequest("ACME", AssetClass.STOCK, interval, day_us(2024, 4, 1), day_us(2024, 7, 1))
+    assert check(provider, asked) == []
+
+
+@pytest.mark.parametrize("interval", [Interval.M1, Interval.M5, Interval.M15, Interval.H1])
+def test_it_keeps_the_contract_within_the_day(yahoo: Yahoo, cache_dir: Path, interval: Interval) -> None:
+    day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=3)
+    length = timedelta(microseconds=interval.us)
+    bars = [(day + n * length, (9.1, 9.3, 8.7, 9.2, 100 + n)) for n in range(timedelta(days=1) // length)]
+    yahoo.list("BTC-USD", "UTC", kind="CRYPTOCURRENCY", rows={str(interval): bars})
+    yfinance.data.SingletonMeta._instances.clear()
+    provider = YahooFinance(options={"base_url": yahoo.vendor.url, "timeout": 10}, cache_dir=cache_dir)
+    asked = HistoryRequest("BTC-USD", AssetClass.CRYPTO, interval, to_us(day), to_us(day) + DAY_US)
+    assert check(provider, asked) == []
 
 
 async def test_a_real_process_stays_small_and_answers_many_at_once(yahoo: Yahoo, tmp_path: Path) -> None:

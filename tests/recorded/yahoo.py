@@ -59,7 +59,7 @@ class Yahoo:
         vendor.always("/", Answer(b"", status=404, headers={"Set-Cookie": "A3=loopback; Path=/"}))
         vendor.always(CRUMB, Answer(b"cr.umb"))
         vendor.serve(CHART, self.chart)
-        vendor.always(SEARCH, Answer({"count": 0, "quotes": [], "news": []}))
+        vendor.serve(SEARCH, self.search)
 
     @property
     def charts(self) -> list[Seen]:
@@ -104,6 +104,12 @@ class Yahoo:
         known.splits += events.get("splits", {}).values()
         known.dividends += events.get("dividends", {}).values()
         return known
+
+    def search(self, seen: Seen) -> Answer:
+        """The listed symbols that begin with what was typed."""
+        found = [known.meta for symbol, known in self.symbols.items() if symbol.startswith(seen.query["q"].upper())]
+        quotes = [{"symbol": meta["symbol"], "quoteType": meta["instrumentType"]} for meta in found]
+        return Answer({"count": len(quotes), "quotes": quotes, "news": []})
 
     def chart(self, seen: Seen) -> Answer:
         known = self.symbols.get(seen.path.removeprefix(CHART))
