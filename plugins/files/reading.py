@@ -1,6 +1,7 @@
 """Files -> bars: unpack, find the columns, understand the times, and stitch what several files hold.
 
-Every cell is read as text first and turned into numbers here, so that one that is none can be named with its line.
+A file is read quickly first, as a clean one allows; where that fails it is read again with care, every cell as text, so
+that blanks are forgiven and a cell that is none of what it should be can be named with its line.
 """
 
 import csv
@@ -16,11 +17,12 @@ from zipfile import BadZipFile, ZipFile
 import polars as pl
 from layout import PRICES, USUAL_NAMES, Column, Layout
 from naming import Found
-from times import NotATime, opening_us
+from times import NotATime, clock_of, opening_us, wanted_form
 
 from timebase.sdk import Bars, Interval, Malformed
 
 PAGE_ROWS = 65_536
+SPARE_US = 3 * 86_400_000_000  # between a file's clock and the opening in UTC lie less than so much and an interval
 NUMBERS = (*PRICES, "volume")
 OURS = ("time", *NUMBERS)
 MISSING = ["", "null", "NULL", "Null", "None", "NA", "N/A", "n/a", "-", "."]  # written where there is no value
@@ -72,8 +74,10 @@ def symbols_in(layout: Layout, found: Found) -> set[str]:
     """What stands in the symbol column of a file."""
     names: set[str] = set()
     for source in _sources(layout, found):
-        rows = _rows(layout, source, found, None)
-        names.update(rows.select("symbol").unique().collect().to_series().drop_nulls())
+        lazy, schema = _scan(layout, source, is_careful=True)
+        if schema:
+            (column,) = _columns_of(layout, source, "symbol", list(schema))
+            names.update(_symbol(column, schema).unique().pipe(lazy.select).collect().to_series().drop_nulls())
     return names
 
 
@@ -83,78 +87,110 @@ def _bars(frames: Sequence[pl.DataFrame]) -> Bars:
 
 
 def _read_group(layout: Layout, group: Sequence[Found], wanted: Wanted) -> pl.DataFrame:
-    frames = [
-        _read(layout, source, found, wanted).filter(pl.col("time").is_between(wanted.start_us, wanted.end_us, "left"))
-        for found in group
-        for source in _sources(layout, found)
-    ]
-    return pl.concat(frames).sort("time", maintain_order=True)
+    frames = [_read(layout, source, found, wanted) for found in group for source in _sources(layout, found)]
+    whole = pl.concat(frames)
+    return whole if whole["time"].is_sorted() else whole.sort("time", maintain_order=True)
 
 
 def _read(layout: Layout, source: Source, found: Found, wanted: Wanted) -> pl.DataFrame:
-    rows = _rows(layout, source, found, wanted.symbol)
+    """Raises: Malformed."""
+    rows, is_utc = _quick(layout, source, found, wanted) or _careful(layout, source, found, wanted)
+    if len(rows) and rows["clock"][0] > rows["clock"][-1]:
+        rows = rows.reverse()
     try:
+        times = opening_us(layout, rows["clock"], wanted.interval, is_utc=is_utc)
+    except NotATime as exc:
+        raise Malformed(f"{_line(layout, source, rows['row'][exc.at])}: {exc}") from exc
+    is_wanted = times.is_between(wanted.start_us, wanted.end_us, "left")
+    bars = rows.select(times.alias("time"), *NUMBERS)
+    return bars if is_wanted.all() else bars.filter(is_wanted)
+
+
+def _quick(layout: Layout, source: Source, found: Found, wanted: Wanted) -> tuple[pl.DataFrame, bool] | None:
+    """Nothing when the file is not as clean as that."""
+    try:
+        rows, is_utc = _rows(layout, source, found, wanted, is_careful=False)
+        frame = rows.collect(engine="streaming")
+    except pl.exceptions.PolarsError:
+        return None
+    return None if frame["is_bad"].any() else (frame, is_utc)
+
+
+def _careful(layout: Layout, source: Source, found: Found, wanted: Wanted) -> tuple[pl.DataFrame, bool]:
+    try:
+        rows, is_utc = _rows(layout, source, found, wanted, is_careful=True)
         frame = rows.collect(engine="streaming")
     except pl.exceptions.PolarsError as exc:
         raise Malformed(_told(layout, source, exc)) from exc
     if frame["is_bad"].any():
-        raise Malformed(_bad_cell(layout, source, found, frame.filter("is_bad")["row"][0]))
-    try:
-        frame, times = opening_us(layout, frame, found, wanted.interval)
-    except NotATime as exc:
-        raise Malformed(f"{_line(layout, source, exc.row)}: {exc}") from exc
-    return frame.select(times.alias("time"), *NUMBERS)
+        raise Malformed(_bad_cell(layout, source, frame.filter("is_bad")["row"][0]))
+    return frame, is_utc
 
 
 # The table
 
 
-def _rows(layout: Layout, source: Source, found: Found, symbol: str | None) -> pl.LazyFrame:
-    """Columns `row`, `when`, our numbers, `is_bad` and perhaps `symbol`: the rows of `symbol`, without blank lines.
+def _rows(
+    layout: Layout, source: Source, found: Found, wanted: Wanted, *, is_careful: bool
+) -> tuple[pl.LazyFrame, bool]:
+    """Columns `row`, `clock`, our numbers and `is_bad`, and whether that clock is UTC.
 
+    Rows: those of the symbol that may be wanted, and the bad ones; blank lines left out.
     Raises: Malformed when the columns are not there.
     """
-    lazy, schema = _scan(layout, source)
+    lazy, schema = _scan(layout, source, is_careful=is_careful)
     if not schema:
-        return _NOTHING
+        return _NOTHING, True
     picked = {name: _columns_of(layout, source, name, list(schema)) for name in (*OURS, "symbol")}
+    when, dtype = _when(picked["time"], schema, is_careful=is_careful)
+    clock = clock_of(layout, when, dtype, _sample(lazy, when), found)
+    numbers = {name: _number(layout, name, picked[name], schema) for name in NUMBERS}
+    bad = [pl.col("clock").is_null(), *(is_bad for _, each in numbers.values() for is_bad in each)]
     raw = [pl.col(name) for name in dict.fromkeys(name for names in picked.values() for name in names)]
     rows = lazy.with_row_index("row").filter(pl.any_horizontal(each.is_not_null() for each in raw))
-    bad = []
-    exprs = [pl.col("row"), _when(picked["time"], schema)]
-    for name in NUMBERS:
-        number, is_bad = _number(layout, name, picked[name], schema)
-        exprs.append(number.alias(name))
-        bad += is_bad
-    exprs.append((pl.any_horizontal(bad) if bad else pl.lit(value=False)).fill_null(value=False).alias("is_bad"))
     if picked["symbol"]:
-        said = pl.col(picked["symbol"][0]).cast(pl.String).str.strip_chars()
-        rows = rows if symbol is None else rows.filter(said == symbol)
-        exprs.append(said.alias("symbol"))
-    return rows.select(exprs)
+        rows = rows.filter(_symbol(picked["symbol"][0], schema) == wanted.symbol)
+    rows = rows.with_columns(clock.us.alias("clock")).select(
+        "row",
+        "clock",
+        pl.any_horizontal(bad).fill_null(value=False).alias("is_bad"),
+        *(number.alias(name) for name, (number, _) in numbers.items()),
+    )
+    spare_us = SPARE_US + wanted.interval.us
+    is_near = pl.col("clock").is_between(wanted.start_us - spare_us, wanted.end_us + spare_us)
+    return rows.filter(pl.col("is_bad") | is_near), clock.is_utc
 
 
 _NOTHING = pl.LazyFrame(
-    schema={
-        "row": pl.UInt32, "when": pl.String, **dict.fromkeys(NUMBERS, pl.Float64), "is_bad": pl.Boolean,
-        "symbol": pl.String,
-    }
-)  # fmt: skip
+    schema={"row": pl.UInt32, "clock": pl.Int64, "is_bad": pl.Boolean, **dict.fromkeys(NUMBERS, pl.Float64)}
+)
 
 
-def _scan(layout: Layout, source: Source) -> tuple[pl.LazyFrame, pl.Schema]:
+def _scan(layout: Layout, source: Source, *, is_careful: bool) -> tuple[pl.LazyFrame, pl.Schema]:
     data = io.BytesIO(source.data) if isinstance(source.data, bytes) else source.data
     try:
         if source.is_parquet:
             lazy = pl.scan_parquet(data, glob=False)
-        else:
-            lazy = pl.scan_csv(
-                data, has_header=layout.header, separator=layout.delimiter, skip_lines=layout.skip_rows,
-                infer_schema=False, null_values=MISSING, raise_if_empty=False, glob=False,
-            )  # fmt: skip
+            return lazy, lazy.collect_schema()
+        lazy = _scan_csv(layout, data, {})
+        schema = lazy.collect_schema()
+        if is_careful or not schema:
+            return lazy, schema
+        columns = [_columns_of(layout, source, name, list(schema)) for name in NUMBERS]
+        lazy = _scan_csv(layout, data, {name: pl.Float64 for names in columns for name in names})
         return lazy, lazy.collect_schema()
     except pl.exceptions.PolarsError as exc:
         raise Malformed(_told(layout, source, exc)) from exc
+
+
+def _scan_csv(layout: Layout, data: io.BytesIO | Path, types: dict[str, type[pl.DataType]]) -> pl.LazyFrame:
+    """Columns are text where `types` does not say otherwise."""
+    if isinstance(data, io.BytesIO):
+        data.seek(0)
+    return pl.scan_csv(
+        data, has_header=layout.header, separator=layout.delimiter, skip_lines=layout.skip_rows, infer_schema=False,
+        schema_overrides=types, null_values=MISSING, raise_if_empty=False, glob=False,
+    )  # fmt: skip
 
 
 def _columns_of(layout: Layout, source: Source, ours: str, names: Sequence[str]) -> list[str]:
@@ -193,11 +229,23 @@ def _listed(names: Sequence[str]) -> str:
     return f"the file has {len(names)}: {', '.join(name.strip() for name in names[:20])}"
 
 
-def _when(names: Sequence[str], schema: pl.Schema) -> pl.Expr:
-    if len(names) == 1 and schema[names[0]] != pl.String:
-        return pl.col(names[0]).alias("when")
-    texts = [pl.col(name).cast(pl.String).str.strip_chars() for name in names]
-    return pl.concat_str(texts, separator=" ").alias("when")
+def _symbol(name: str, schema: pl.Schema) -> pl.Expr:
+    symbol = pl.col(name).cast(pl.String)
+    return symbol.str.strip_chars() if schema[name] == pl.String else symbol
+
+
+def _when(names: Sequence[str], schema: pl.Schema, *, is_careful: bool) -> tuple[pl.Expr, pl.DataType]:
+    if len(names) > 1:
+        texts = [pl.col(name).cast(pl.String).str.strip_chars() for name in names]
+        return pl.concat_str(texts, separator=" "), pl.String()
+    when, dtype = pl.col(names[0]), schema[names[0]]
+    return (when.str.strip_chars() if is_careful and dtype == pl.String else when), dtype
+
+
+def _sample(lazy: pl.LazyFrame, when: pl.Expr) -> str:
+    """One of the first times, as text."""
+    head = lazy.head(100).select(when.cast(pl.String)).collect().to_series().drop_nulls()
+    return str(head[0]) if len(head) else ""
 
 
 def _number(layout: Layout, ours: str, names: Sequence[str], schema: pl.Schema) -> tuple[pl.Expr, list[pl.Expr]]:
@@ -210,9 +258,8 @@ def _number(layout: Layout, ours: str, names: Sequence[str], schema: pl.Schema) 
             numbers.append(pl.col(name).cast(pl.Float64))
             continue
         text = pl.col(name).str.strip_chars()
-        number = text.cast(pl.Float64, strict=False)
-        numbers.append(number)
-        bad.append(number.is_null() & (text.str.len_bytes() > 0))
+        numbers.append(text.cast(pl.Float64, strict=False))
+        bad.append(numbers[-1].is_null() & (text.str.len_bytes() > 0))
     total = numbers[0]
     for number in numbers[1:]:
         total = total + number
@@ -277,14 +324,16 @@ def _told(layout: Layout, source: Source, exc: Exception) -> str:
     return f"{source.name}: {str(exc).splitlines()[0]}"
 
 
-def _bad_cell(layout: Layout, source: Source, found: Found, row: int) -> str:
-    lazy, schema = _scan(layout, source)
+def _bad_cell(layout: Layout, source: Source, row: int) -> str:
+    lazy, schema = _scan(layout, source, is_careful=True)
+    where = _line(layout, source, row)
     cells = lazy.with_row_index("row").filter(pl.col("row") == row).collect().row(0, named=True)
     for ours in NUMBERS:
         for name in _columns_of(layout, source, ours, list(schema)):
             if not _is_number(cells[name]):
-                return f"{_line(layout, source, row)}: {ours} {cells[name]!r} is not a number"
-    return f"{_line(layout, source, row)}: not a number"
+                return f"{where}: {ours} {cells[name]!r} is not a number"
+    said = [str(cells[name] or "").strip() for name in _columns_of(layout, source, "time", list(schema))]
+    return f"{where}: time {' '.join(said)!r} is not {wanted_form(layout)}" if any(said) else f"{where}: it has no time"
 
 
 def _is_number(cell: object) -> bool:

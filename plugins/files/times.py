@@ -5,6 +5,7 @@ standard time from the row on at which the clock steps back.
 """
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timezone
 
 import polars as pl
@@ -22,87 +23,67 @@ _ISO_TEXT = re.compile(r"(\d{4}-\d\d-\d\d|\d{8})(?:([T ])\d\d:\d\d(:\d\d)?([.,]\
 
 
 class NotATime(Exception):
-    """`row` counts from 0, in the order of the file."""
+    """`at` is the position in the column."""
 
-    def __init__(self, row: int, problem: str) -> None:
-        self.row = row
+    def __init__(self, at: int, problem: str) -> None:
+        self.at = at
         super().__init__(problem)
 
 
-def opening_us(layout: Layout, frame: pl.DataFrame, found: Found, interval: Interval) -> tuple[pl.DataFrame, pl.Series]:
-    """The frame, oldest row first, and the opening instant of each row.
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Shape: `us` makes µs since 1970 on the clock of the file, null where a cell is no time."""
 
-    Shape: `frame` has the columns `row` and `when`.
-    Raises: NotATime.
-    """
-    if frame.is_empty():
-        return frame, pl.Series(dtype=pl.Int64)
-    clock, is_instant = _clock_us(layout, frame, found)
-    if clock.null_count():
-        at = int(clock.is_null().arg_max() or 0)
-        told = frame["when"][at]
-        raise NotATime(
-            frame["row"][at], "it has no time" if told is None else f"time {told!r} is not {_wanted(layout)}"
-        )
-    if clock[0] > clock[-1]:
-        frame, clock = frame.reverse(), clock.reverse()
-    if not interval.is_intraday:
-        days = _local(clock, layout) if is_instant else clock
-        return frame, _period(days - 1 if layout.stamps_closing else days, interval)
-    instant = clock if is_instant else _instant(clock, layout, frame)
-    return frame, _opening(instant, interval) if layout.stamps_closing else instant
+    us: pl.Expr
+    is_utc: bool
 
 
-def _clock_us(layout: Layout, frame: pl.DataFrame, found: Found) -> tuple[pl.Series, bool]:
-    """µs since 1970 on the clock of the file, null where a text is no time; and whether that clock is UTC already."""
-    when = frame["when"]
-    if isinstance(when.dtype, pl.Datetime):
-        return when.dt.epoch("us"), when.dtype.time_zone is not None
-    if when.dtype == pl.Date:
-        return when.cast(pl.Datetime("us")).dt.epoch("us"), False
+def clock_of(layout: Layout, cell: pl.Expr, dtype: pl.DataType, sample: str, found: Found) -> Clock:
+    """How to read the times of a file; `sample` is one of its texts."""
+    if isinstance(dtype, pl.Datetime):
+        return Clock(cell.dt.epoch("us"), dtype.time_zone is not None)
+    if dtype == pl.Date:
+        return Clock(cell.cast(pl.Datetime("us")).dt.epoch("us"), is_utc=False)
     if layout.time_format in SINCE_EPOCH:
-        return _scaled(when, SINCE_EPOCH[layout.time_format]), True
+        return Clock(_scaled(cell, SINCE_EPOCH[layout.time_format], sample), is_utc=True)
     if layout.time_format in OF_DAY:
-        return _scaled(when, OF_DAY[layout.time_format]) + _midnight_us(found), False
-    return _parsed(layout, when.cast(pl.String), found)
+        return Clock(_scaled(cell, OF_DAY[layout.time_format], sample) + _midnight_us(found), is_utc=False)
+    return _parsed(layout, cell.cast(pl.String), sample, found)
 
 
-def _scaled(numbers: pl.Series, us: float) -> pl.Series:
-    """Whole numbers exactly; others to the µs."""
-    whole = numbers.cast(pl.Int64, strict=False)
-    if whole.null_count() == numbers.null_count():
-        return whole // 1000 if us < 1 else whole * int(us)
-    return (numbers.cast(pl.Float64, strict=False) * us).round().cast(pl.Int64)
+def _scaled(cell: pl.Expr, us: float, sample: str) -> pl.Expr:
+    """Whole numbers exactly, others to the µs."""
+    if not sample.isdigit():
+        return (cell.cast(pl.Float64, strict=False) * us).round().cast(pl.Int64, strict=False)
+    whole = cell.cast(pl.Int64, strict=False)
+    return whole // 1000 if us < 1 else whole * int(us)
 
 
-def _parsed(layout: Layout, texts: pl.Series, found: Found) -> tuple[pl.Series, bool]:
+def _parsed(layout: Layout, text: pl.Expr, sample: str, found: Found) -> Clock:
     form = layout.time_format
     if form == ISO:
-        form = _iso_form(next(iter(texts.drop_nulls()), ""))
+        form = _iso_form(sample)
     elif found.period is not None and not _DATE_CODES.search(form):
-        day = found.period.first.isoformat()
-        form, texts = f"%Y-%m-%d {form}", (day + " " + texts.to_frame("t")["t"]).alias("when")
+        text = pl.concat_str(pl.lit(f"{found.period.first} "), text)
+        form = f"%Y-%m-%d {form}"
     if not form:
-        return pl.repeat(None, len(texts), dtype=pl.Int64, eager=True), False
-    try:
-        parsed = texts.str.strptime(pl.Datetime("us"), form, strict=False)
-    except pl.exceptions.PolarsError as exc:
-        raise NotATime(0, f"option `time_format` {layout.time_format!r} cannot be used: {exc}") from exc
-    return parsed.dt.epoch("us"), isinstance(parsed.dtype, pl.Datetime) and parsed.dtype.time_zone is not None
+        return Clock(pl.when(text.is_null()).then(pl.lit(0)), is_utc=False)
+    is_utc = any(code in form for code in ("%z", "%#z", "%:z", "%+"))
+    return Clock(text.str.strptime(pl.Datetime("us"), form, strict=False).dt.epoch("us"), is_utc)
 
 
 def _iso_form(text: str) -> str:
-    """The form of an ISO 8601 time; nothing when it is none."""
+    """The form of an ISO 8601 time; nothing when it is none. `%.f` is slow, so only where there are fractions."""
     if (found := _ISO_TEXT.fullmatch(text)) is None:
         return ""
-    day, mark, seconds, _, zone = found.groups()
+    day, mark, seconds, fraction, zone = found.groups()
     form = "%Y-%m-%d" if "-" in day else "%Y%m%d"
     if mark:
-        form += f"{mark}%H:%M{':%S%.f' if seconds else ''}{'%#z' if zone else ''}"
+        form += f"{mark}%H:%M{':%S' if seconds else ''}{'%.f' if fraction else ''}{'%#z' if zone else ''}"
     return form
 
 
-def _wanted(layout: Layout) -> str:
+def wanted_form(layout: Layout) -> str:
     return "ISO 8601; set `time_format`" if layout.time_format == ISO else f"of the form {layout.time_format}"
 
 
@@ -110,6 +91,18 @@ def _midnight_us(found: Found) -> int:
     assert found.period is not None, "the layout was checked"
     first = found.period.first
     return int(datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp()) * 1_000_000
+
+
+def opening_us(layout: Layout, clock: pl.Series, interval: Interval, *, is_utc: bool) -> pl.Series:
+    """The opening instant of each row, the oldest row first.
+
+    Raises: NotATime.
+    """
+    if not interval.is_intraday:
+        days = _local(clock, layout) if is_utc else clock
+        return _period(days - 1 if layout.stamps_closing else days, interval)
+    instant = clock if is_utc else _instant(clock, layout)
+    return _opening(instant, interval) if layout.stamps_closing else instant
 
 
 # Between the clock of the files and UTC
@@ -122,7 +115,7 @@ def _local(instant: pl.Series, layout: Layout) -> pl.Series:
     return zoned.dt.replace_time_zone(None).dt.epoch("us")
 
 
-def _instant(clock: pl.Series, layout: Layout, frame: pl.DataFrame) -> pl.Series:
+def _instant(clock: pl.Series, layout: Layout) -> pl.Series:
     if isinstance(layout.zone, timezone):
         return clock - _offset_us(layout.zone)
     local = clock.cast(pl.Datetime("us"))
@@ -133,7 +126,7 @@ def _instant(clock: pl.Series, layout: Layout, frame: pl.DataFrame) -> pl.Series
     first = local.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.epoch("us")
     if first.null_count():
         at = int(first.is_null().arg_max() or 0)
-        raise NotATime(frame["row"][at], f"time {frame['when'][at]!r} never was in {zone}: clocks are set forward")
+        raise NotATime(at, f"time {local[at]:%Y-%m-%d %H:%M:%S} never was in {zone}: clocks were set forward then")
     second = local.dt.replace_time_zone(zone, ambiguous="latest", non_existent="null").dt.epoch("us")
     has_stepped_back = clock <= clock.cum_max().shift(1, fill_value=clock[0] - 1)
     return second.zip_with(has_stepped_back, first)

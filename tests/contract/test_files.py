@@ -269,7 +269,7 @@ def test_the_hour_that_comes_twice_is_told_apart_by_its_order(tmp_path: Path) ->
 
 
 def test_a_time_that_never_was_is_a_fault(tmp_path: Path) -> None:
-    with pytest.raises(Malformed, match=r"X.csv line 3: time '2024-03-10 02:30' never was in America/New_York"):
+    with pytest.raises(Malformed, match=r"X.csv line 3: time 2024-03-10 02:30:00 never was in America/New_York"):
         times(tmp_path, "2024-03-10 01:30\n2024-03-10 02:30\n2024-03-10 03:30", "30m", timezone="America/New_York")
 
 
@@ -444,8 +444,8 @@ def test_some_members_of_an_archive_can_be_chosen(tmp_path: Path) -> None:
             "X.csv line 3: 7 cells, where the first",
         ),
         (HEADER + '2024-01-02,1,2,1,1,"1\n"\n2024-01-03,1,2,1,1,x\n', "X.csv line 4: volume 'x' is not a number"),
-        ("a,b\n1,2\n", "X.csv: no column looks like time; name it in option `columns`; the file has 2: a, b"),
-        ("<html><body>not found</body></html>\n", "X.csv: no column looks like time"),
+        ("a,b\n1,2\n", "X.csv: no column looks like open; name it in option `columns`; the file has 2: a, b"),
+        ("<html><body>not found</body></html>\n", "X.csv: no column looks like open"),
     ],
 )
 def test_a_file_that_cannot_be_understood_is_named_with_its_line(tmp_path: Path, text: str, told: str) -> None:
