@@ -47,7 +47,9 @@ SELECT time, open, high, low, close, volume, flags
  ORDER BY time {order} LIMIT {limit}
 """
 
-_STAGE = "CREATE TEMPORARY TABLE IF NOT EXISTS staged_bars (LIKE bars) ON COMMIT DELETE ROWS"
+# With its key and made anew each time: without the key, or with a plan from when it was small, the joins below compare
+# every row with every other.
+_STAGE = "CREATE TEMPORARY TABLE staged_bars (LIKE bars INCLUDING INDEXES) ON COMMIT DROP"
 
 _KEEP_OLD = """
 INSERT INTO bar_revisions (time, open, high, low, close, volume, batch_id, series_id, flags, replaced_by)
@@ -145,7 +147,7 @@ async def replace_bars(conn: Connection, rows: Rows) -> None:
     span = (rows.series_id, to_datetime(int(rows.bars.time[0])), to_datetime(int(rows.bars.time[-1])))
     await conn.execute(_KEEP_OLD, *span)
     await conn.execute(_REPLACE, *span)
-    await conn.execute("TRUNCATE staged_bars")
+    await conn.execute("DROP TABLE staged_bars")
 
 
 async def select_holding(conn: Connection, series_id: int) -> Holding:
