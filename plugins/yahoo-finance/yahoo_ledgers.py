@@ -12,7 +12,7 @@ MOST = 512  # ledgers of some 100 rows each: a few MB
 
 
 class Ledgers:
-    """Kept for an hour, the least recently used dropped first. Threads may share it; two that miss both fetch."""
+    """Kept for an hour, the one fetched longest ago dropped first. Threads may share it; two that miss both fetch."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -4,7 +4,9 @@ Loads pandas, so it is imported in `setup`.
 """
 
 import logging
+import sqlite3
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ class Yahoo:
         warnings.filterwarnings("ignore", module=r"yfinance\.")  # its deprecated calls into pandas, for each answer
         yfinance.config.debug.hide_exceptions = False
         yfinance.config.network.retries = 0  # retrying is the router's trade, and it knows the budget
+        drop_broken(cache_dir)
         yfinance.set_tz_cache_location(str(cache_dir))
         self._session = YahooSession(base_url, timeout_s)
         self._data = YfData(session=self._session)  # type: ignore[no-untyped-call]
@@ -102,6 +105,17 @@ class Yahoo:
             except _UNREADABLE as exc:
                 raise Malformed(f"yfinance could not read Yahoo's answer: {exc!r}") from exc
         return [instrument for row in found.quotes if (instrument := _instrument(row)) is not None][:limit]
+
+
+def drop_broken(cache_dir: Path) -> None:
+    """Remove what is no database any more (a full disk leaves such files): yfinance would fail with it for ever."""
+    for file in cache_dir.glob("*.db"):
+        try:
+            with closing(sqlite3.connect(file)) as database:
+                database.execute("PRAGMA quick_check").fetchall()
+        except sqlite3.DatabaseError:
+            for part in cache_dir.glob(f"{file.name}*"):
+                part.unlink(missing_ok=True)
 
 
 def _instrument(row: dict[str, Any]) -> Instrument | None:

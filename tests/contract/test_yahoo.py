@@ -1,11 +1,12 @@
 """The yahoo-finance provider: yfinance, really called, against recorded answers and faults on the loopback."""
 
+import importlib
 import json
 import logging
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -50,6 +51,7 @@ with warnings.catch_warnings():
 
 ENTRYPOINT = f"{PLUGINS}/yahoo-finance/provider.py:YahooFinance"
 YahooFinance = load_provider(ENTRYPOINT)
+yahoo_ledgers = importlib.import_module("yahoo_ledgers")  # the provider's folder is on the module path now
 
 SHARED = Path(__file__).parents[3] / "shared/data"
 recorded = [pytest.mark.shared, pytest.mark.skipif(not SHARED.is_dir(), reason="the recorded answers are not here")]
@@ -222,6 +224,54 @@ class TestPrices:
         assert [row[1] for row in rows(after)][:3] == [2 * row[1] for row in before][:3]
         assert (date(2024, 5, 6), "split", 2.0, "") in actions(after)
         assert len(yahoo.ledgers) == 2
+
+
+class TestLedgers:
+    @pytest.fixture
+    def now_s(self) -> list[float]:
+        return [1_000.0]
+
+    @pytest.fixture
+    def fetched(self) -> list[str]:
+        return []
+
+    @pytest.fixture
+    def ask(self, now_s: list[float], fetched: list[str]) -> Callable[[str], object]:
+        kept = yahoo_ledgers.Ledgers(lambda: now_s[0])
+
+        def fetch(symbol: str) -> object:
+            fetched.append(symbol)
+            return object()
+
+        return lambda symbol: kept.get(symbol, lambda: fetch(symbol))
+
+    def test_a_ledger_is_kept_for_an_hour(
+        self, ask: Callable[[str], object], now_s: list[float], fetched: list[str]
+    ) -> None:
+        first = ask("A")
+        now_s[0] += 3_599
+        assert ask("A") is first
+        now_s[0] += 1
+        assert ask("A") is not first
+        assert fetched == ["A", "A"]
+
+    def test_the_least_recently_fetched_go_first(self, ask: Callable[[str], object], fetched: list[str]) -> None:
+        for n in range(yahoo_ledgers.MOST + 1):
+            ask(f"S{n}")
+        fetched.clear()
+        ask("S1")
+        ask("S0")
+        assert fetched == ["S0"]
+
+    def test_a_fetch_that_fails_keeps_nothing(self, now_s: list[float]) -> None:
+        kept = yahoo_ledgers.Ledgers(lambda: now_s[0])
+
+        def fail() -> object:
+            raise Upstream("down")
+
+        with pytest.raises(Upstream):
+            kept.get("A", fail)
+        assert kept.get("A", lambda: "ledger") == "ledger"
 
 
 class TestStamps:
@@ -748,6 +798,7 @@ async def test_a_real_process_stays_small_and_answers_many_at_once(yahoo: Yahoo,
     for n in range(12):
         yahoo.list(f"S{n}", rows={"1d": [(at, (1.0 + n,) * 5) for at in MAY]})
     answered: dict[str, float] = {}
+    (tmp_path / "cookies.db").write_bytes(b"what a full disk has left of it" * 100)
     with trio.fail_after(60):
         async with open_plugin(ENTRYPOINT, {"base_url": yahoo.vendor.url}, tmp_path) as plugin:
             assert plugin.methods == ("history", "symbols")
