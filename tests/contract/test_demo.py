@@ -19,6 +19,7 @@ from timebase.house import MANIFESTS, PLUGINS
 from timebase.manifest.load import load_manifest
 from timebase.model.timerange import DAY_US, MINUTE_US, to_us
 from timebase.sdk import AssetClass, Bars, CorporateAction, HistoryRequest, Interval, SymbolNotFound
+from timebase.sdk.contract import check
 from timebase.sdk.entrypoint import load_provider
 
 ENTRYPOINT = f"{PLUGINS}/demo/provider.py:Demo"
@@ -351,6 +352,15 @@ def test_twenty_years_of_minutes_come_in_batches_while_they_are_made() -> None:
     stream = parts("DEMO-CRYPTO", "1m", utc(2005, 1, 1), utc(2025, 1, 1))
     sizes = [len(part) for part in islice(stream, 3)]
     assert sizes == [65_536, 65_536, 65_536]
+
+
+@pytest.mark.parametrize("symbol", SYMBOLS)
+@pytest.mark.parametrize("interval", [each.value for each in Interval])
+def test_it_keeps_what_every_provider_must_keep(symbol: str, interval: str) -> None:
+    days = 500 if Interval(interval).us > DAY_US else 40 if Interval(interval).us > 3600_000_000 else 9
+    start_us = to_us(utc(2024, 6, 7))
+    request = HistoryRequest(symbol, AssetClass.STOCK, Interval(interval), start_us, start_us + days * DAY_US)
+    assert check(DemoThen(), request) == []
 
 
 def test_the_manifest_and_the_code_name_the_same_symbols() -> None:

@@ -32,6 +32,7 @@ from timebase.sdk import (
     Unsupported,
     Upstream,
 )  # fmt: skip
+from timebase.sdk.contract import check
 from timebase.sdk.entrypoint import load_provider
 
 ENTRYPOINT = f"{PLUGINS}/files/provider.py:Files"
@@ -545,6 +546,15 @@ def test_a_folder_that_is_not_there_may_come_later(tmp_path: Path) -> None:
 
 
 # As a provider
+
+
+@pytest.mark.parametrize("name", ["X.csv", "X.csv.gz"])
+def test_it_keeps_what_every_provider_must_keep(tmp_path: Path, name: str) -> None:
+    text = HEADER + "".join(f"2024-01-{day:02},1,2,0.5,1.5,10\n" for day in range(1, 32))
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    provider = Files(options={"folder": str(tmp_path), "path": "{symbol}.*", "intervals": {"1d": ""}})
+    request = HistoryRequest("X", AssetClass.STOCK, Interval.D1, us(2024, 1, 5), us(2024, 1, 25))
+    assert check(provider, request) == []
 
 
 def test_several_questions_at_once(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from timebase.house import PLUGINS
 from timebase.sdk import AssetClass, Bars, HistoryRequest, Interval, Malformed, SymbolNotFound, Unsupported
+from timebase.sdk.contract import check
 from timebase.sdk.entrypoint import load_provider
 
 pytestmark = pytest.mark.shared
@@ -118,6 +119,12 @@ def test_the_symbols_of_a_folder_are_found_in_its_names(shared_data: Path) -> No
     assert symbols({**COINBASE, "folder": str(shared_data / "lean/crypto/coinbase")}) == [
         "BTC-EUR", "BTC-USD", "ETH-USD", "LTC-USD",
     ]  # fmt: skip
+
+
+def test_real_minutes_keep_what_every_provider_must_keep(shared_data: Path) -> None:
+    provider = Files(options={**COINBASE, "folder": str(shared_data / "lean/crypto/coinbase")})
+    span = (int(pd.Timestamp(day).value // 1000) for day in ("2018-04-04", "2018-04-06"))
+    assert check(provider, HistoryRequest("BTC-USD", AssetClass.CRYPTO, Interval.M1, *span)) == []
 
 
 def test_unknown_symbols_and_intervals_are_told_apart(shared_data: Path) -> None:
