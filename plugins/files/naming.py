@@ -6,9 +6,10 @@ in another way; `{date:%Y-%m}` writes the date as strftime does, `{date}` alone 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
 from timebase.model.instrument import CRYPTO_QUOTES, FIAT
@@ -71,21 +72,29 @@ class Template:
 
     def find(self, folder: Path, known: Mapping[str, str]) -> Iterator[Found]:
         """The files that bear the symbol and the interval `known`, or any; ordered by their paths."""
-        return _walk(folder, self._parts, dict(known), None)
+        return _walk(folder, self._parts, dict(known), None, PLACES)
+
+    def survey(self, folder: Path) -> Iterator[Found]:
+        """At least one file of each symbol and interval, without looking through all their dates."""
+        return _walk(folder, self._parts, {}, None, self._places - {"date"})
 
 
-def _walk(folder: Path, parts: tuple[_Part, ...], known: dict[str, str], period: Period | None) -> Iterator[Found]:
+def _walk(
+    folder: Path, parts: tuple[_Part, ...], known: dict[str, str], period: Period | None, enough: Collection[str]
+) -> Iterator[Found]:
+    """Below a folder by which all of `enough` is known, one file will do."""
     part, below = parts[0], parts[1:]
     if part == ("**",):
-        yield from _walk(folder, below, known, period)
+        yield from _walk(folder, below, known, period, enough)
         for path in _entries(folder):
-            if path.is_dir():
-                yield from _walk(path, parts, known, period)
+            if path.is_dir() and not path.is_symlink():  # a link may lead in a circle
+                yield from _walk(path, parts, known, period, enough)
         return
     for path, heard, said in _matching(folder, part, known):
         now_known, now_period = {**heard, **known}, _finer(period, said)
         if below and path.is_dir():
-            yield from _walk(path, below, now_known, now_period)
+            found = _walk(path, below, now_known, now_period, enough)
+            yield from islice(found, 1) if now_known.keys() >= set(enough) else found
         elif not below and path.is_file():
             yield Found(path, now_known.get("symbol", ""), now_known.get("interval", ""), now_period)
 

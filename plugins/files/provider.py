@@ -7,7 +7,7 @@ polars is loaded at the first question, so that the process stays small while no
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import date, timedelta
+from datetime import date
 from itertools import groupby
 
 from layout import Layout, parse_layout
@@ -27,6 +27,7 @@ from timebase.sdk import (
 )  # fmt: skip
 
 EPOCH = date(1970, 1, 1)
+DAY_US = 86_400_000_000
 
 
 class Files(Provider):
@@ -59,15 +60,15 @@ class Files(Provider):
     def _symbols(self) -> set[str]:
         """Canonical symbols of everything in the folder."""
         layout = self._layout
-        files = [one for one in layout.path.find(layout.folder, {}) if _is_held(layout, one.interval)]
         if "symbol" in layout.columns:
+            files = [one for one in layout.path.find(layout.folder, {}) if _is_held(layout, one.interval)]
             from reading import symbols_in
 
             natives = set().union(*(symbols_in(layout, one) for one in files))
         elif layout.path.has("symbol"):
-            natives = {one.symbol for one in files}
+            natives = {one.symbol for one in layout.path.survey(layout.folder) if _is_held(layout, one.interval)}
         else:
-            return set(layout.symbols) if files else set()
+            return set(layout.symbols)
         canonical = {native.casefold(): symbol for symbol, native in layout.symbols.items()}
         return {canonical.get(native.casefold(), native) for native in natives}
 
@@ -100,10 +101,17 @@ def _is_held(layout: Layout, native_interval: str) -> bool:
 
 def _near(files: Sequence[Found], request: HistoryRequest) -> list[Found]:
     """Those that may hold rows of the range. Two days to spare: one for time zones, one for stamps at the close."""
-    spare = timedelta(days=2, microseconds=request.interval.us)
-    first = EPOCH + timedelta(microseconds=request.start_us) - spare
-    last = EPOCH + timedelta(microseconds=request.end_us) + spare
-    return [one for one in files if one.period is None or (one.period.end > first and one.period.first <= last)]
+    spare_us = 2 * DAY_US + request.interval.us
+    start_us, end_us = request.start_us - spare_us, request.end_us + spare_us
+    return [
+        one
+        for one in files
+        if one.period is None or (_us(one.period.end) > start_us and _us(one.period.first) < end_us)
+    ]
+
+
+def _us(day: date) -> int:
+    return (day - EPOCH).days * DAY_US
 
 
 def _by_period(files: Sequence[Found]) -> Iterator[list[Found]]:

@@ -67,7 +67,7 @@ def _parsed(layout: Layout, text: pl.Expr, sample: str, found: Found) -> Clock:
         text = pl.concat_str(pl.lit(f"{found.period.first} "), text)
         form = f"%Y-%m-%d {form}"
     if not form:
-        return Clock(pl.when(text.is_null()).then(pl.lit(0)), is_utc=False)
+        return Clock(pl.lit(None, pl.Int64), is_utc=False)  # nothing in this column is a time
     is_utc = any(code in form for code in ("%z", "%#z", "%:z", "%+"))
     return Clock(text.str.strptime(pl.Datetime("us"), form, strict=False).dt.epoch("us"), is_utc)
 

@@ -37,7 +37,7 @@ from timebase.sdk.entrypoint import load_provider
 
 ENTRYPOINT = f"{PLUGINS}/files/provider.py:Files"
 Files = load_provider(ENTRYPOINT)
-EVER = (-(10**16), 10**16)
+EVER = (-(6 * 10**16), 2 * 10**17)  # the years 69 to 8307
 HEADER = "time,open,high,low,close,volume\n"
 DAYS = HEADER + "2024-01-02,1,2,0.5,1.5,10\n2024-01-03,1.5,2,1,1.75,20\n"
 
@@ -400,6 +400,26 @@ def test_symbols_are_listed_as_we_write_them(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert [each.symbol for each in provider.symbols("b", 2)] == ["BRK-B", "BTC-USDT"]
     assert [each.symbol for each in provider.symbols("usd", 9)] == ["BTC-USDT", "EUR-USD"]
+
+
+def test_listing_symbols_does_not_look_through_all_dates(tmp_path: Path) -> None:
+    for symbol in ("A", "B"):
+        (tmp_path / "1m" / symbol).mkdir(parents=True)
+        for day in range(10, 30):
+            (tmp_path / "1m" / symbol / f"202401{day}.csv").write_text(DAYS)
+    (tmp_path / "1m" / "EMPTY").mkdir()
+    provider = files(tmp_path, path="{interval}/{symbol}/{date}.csv", intervals={})
+    assert [each.symbol for each in provider.symbols("", 10)] == ["A", "B"]
+    template = sys.modules["naming"].Template("{interval}/{symbol}/{date}.csv")
+    assert len(list(template.survey(tmp_path))) == 2
+    assert len(list(template.find(tmp_path, {}))) == 40
+
+
+def test_folders_that_link_in_a_circle_are_walked_once(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/X.csv").write_text(DAYS)
+    (tmp_path / "a/again").symlink_to(tmp_path, target_is_directory=True)
+    assert ask(tmp_path, path="**/{symbol}.csv") == TWO_DAYS
 
 
 def test_a_column_can_say_the_symbol(tmp_path: Path) -> None:
