@@ -14,6 +14,7 @@ import asyncpg
 import outcome
 import trio
 import uvloop
+from asyncpg import PostgresError  # type: ignore[attr-defined]
 from asyncpg.pool import PoolConnectionProxy
 
 from timebase.storage.faults import is_away, is_lost, translated
@@ -23,7 +24,7 @@ T = TypeVar("T")
 Connection = PoolConnectionProxy
 
 CONNECT_S = 5.0
-CANCEL_S = 5.0  # a cancelled query that does not end in this time is left behind
+CANCEL_S = 1.0  # a cancelled query that has not ended by then is dropped together with its connection
 CLOSE_S = 5.0
 
 
@@ -58,20 +59,27 @@ class Annex:
         Raises: StoreUnavailable when the database is away, StoreFault when it refuses; `asyncpg.*` never.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        job = _Job(self._loop, self._with_connection(work, args, kwargs))
+        held: list[Connection] = []
+        job = _Job(self._loop, self._with_connection(held, work, args, kwargs), held)
         result: T = await job.wait()
         return result
 
-    async def _with_connection(self, work: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:  # noqa: ANN401
+    async def _with_connection(
+        self,
+        held: list[Connection],
+        work: Callable[..., Awaitable[T]],
+        args: Any,  # noqa: ANN401
+        kwargs: Any,  # noqa: ANN401
+    ) -> T:
         try:
             try:
-                return await self._attempt(work, args, kwargs)
+                return await self._attempt(held, work, args, kwargs)
             except Exception as error:
                 if not is_lost(error):
                     raise
             # The pooled connection was dead, as after a restart of the database: one more try on a fresh one. Every
             # piece of work may be repeated without harm.
-            return await self._attempt(work, args, kwargs)
+            return await self._attempt(held, work, args, kwargs)
         except Exception as error:
             if is_away(error):
                 self.is_up = False
@@ -80,9 +88,22 @@ class Annex:
                 raise
             raise told from error
 
-    async def _attempt(self, work: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:  # noqa: ANN401
+    async def _attempt(
+        self,
+        held: list[Connection],
+        work: Callable[..., Awaitable[T]],
+        args: Any,  # noqa: ANN401
+        kwargs: Any,  # noqa: ANN401
+    ) -> T:
         async with self._pool.acquire() as connection:
-            result = await work(connection, *args, **kwargs)
+            held[:] = [connection]
+            try:
+                result = await work(connection, *args, **kwargs)
+            except PostgresError:
+                raise  # an answer like any other; the connection is as good as before
+            except BaseException:
+                await _abandon(connection)
+                raise
         self.is_up = True
         return result
 
@@ -92,6 +113,7 @@ class Annex:
             runner.run(self._keep_pool())
 
     async def _keep_pool(self) -> None:
+        self._loop.set_exception_handler(_told)
         self._pool = asyncpg.create_pool(  # type: ignore[no-untyped-call]
             self.url,
             min_size=0,
@@ -114,12 +136,30 @@ class Annex:
         self._loop.call_soon_threadsafe(self._stop.set)
 
 
+async def _abandon(connection: Connection) -> None:
+    """Drop a connection in the middle of something, once the server has heard that nobody waits for it any more.
+
+    asyncpg sends the cancellation and holds the next question back until it is acknowledged; a connection that was
+    cancelled in the middle of a COPY is not fit for another one after that.
+    """
+    with suppress(Exception):
+        await asyncio.wait_for(connection.execute("SELECT"), CANCEL_S)
+    connection.terminate()
+
+
+def _told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """asyncpg leaves the answer to a cancelled COPY lying about; nobody needs to hear of that."""
+    if not isinstance(context.get("exception"), asyncpg.QueryCanceledError):
+        loop.default_exception_handler(context)
+
+
 class _Job:
     """One coroutine on the other loop, and the trio task that waits for it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, work: Any) -> None:  # noqa: ANN401
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: Any, held: list[Connection]) -> None:  # noqa: ANN401
         self._loop = loop
         self._work = work
+        self._held = held  # the connection it works with
         self._task: asyncio.Task[Any] | None = None
         self._waiter = trio.lowlevel.current_task()
         self._token = trio.lowlevel.current_trio_token()
@@ -163,7 +203,14 @@ class _Job:
     def _cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
-        self._loop.call_later(CANCEL_S, self._send_back, outcome.Error(trio.TooSlowError()))
+        self._loop.call_later(CANCEL_S, self._drop)
+
+    def _drop(self) -> None:
+        """A database that hangs does not hear of a cancellation either, and the pool needs its place back."""
+        if self._task is not None and not self._task.done():
+            for connection in self._held:
+                connection.terminate()
+            self._send_back(outcome.Error(trio.TooSlowError()))
 
 
 @asynccontextmanager

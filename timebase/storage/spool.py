@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 MAGIC = b"TBSPOOL1"
 SUFFIX, ASIDE = ".batches", ".set-aside"
+_MB = 1 << 20
 _U32 = struct.Struct("<I")
 _DTYPES = ("<i8", *["<f8"] * 5, "<i2")
 
@@ -77,7 +78,7 @@ class Spool:
         pieces = list(_pack(batches))
         size = sum(len(piece) for piece in pieces)
         if self.bytes + size > self.max_bytes:
-            raise SpoolFull(f"the spool holds {self.bytes >> 20} of {self.max_bytes >> 20} MB")
+            raise SpoolFull(f"the spool holds {self.bytes / _MB:.1f} of {self.max_bytes / _MB:.1f} MB")
         path = self._folder / f"{self._next:012d}{SUFFIX}"
         await trio.to_thread.run_sync(_write, path, pieces)
         self._next += 1

@@ -62,6 +62,7 @@ class Store:
         self._series = ByteLru[tuple[int, str, Interval], Series](REMEMBERED)
         self._ledgers = ByteLru[int, Ledger](REMEMBERED)
         self._generations: Counter[int] = Counter()
+        self._action_generations: Counter[int] = Counter()
 
     # --- instruments and series
 
@@ -111,6 +112,10 @@ class Store:
         """Counts the commits that touched the series since the start: a key for caches."""
         return self._generations[series_id]
 
+    def actions_generation(self, instrument_id: int) -> int:
+        """Counts the commits that brought corporate actions of the instrument, by whichever of its series."""
+        return self._action_generations[instrument_id]
+
     async def coverage(self, series_id: int) -> Coverage:
         generation = self._generations[series_id]
         ledger = self._ledgers.get(series_id)
@@ -131,6 +136,7 @@ class Store:
             # Also when it failed: an answer that got lost on its way may have been a commit.
             for series_id in touched:
                 self._touch(series_id)
+            self._action_generations.update({batch.series.instrument_id for batch in batches if batch.actions})
         for series_id, ledger in stored.ledgers.items():
             self._ledgers.put(series_id, ledger, 1)
         return stored.durables

@@ -1,0 +1,214 @@
+"""The writer: good batches become durable, in the database or, while that is away, on disk; in order, none lost."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+from integration.market import ALWAYS, MONDAY_US, a_series, batch, cut, flat, minutes
+from integration.plug import Plug, open_plug
+
+from timebase.model.bars import Bars, Batch, Durable
+from timebase.model.timerange import Ranges
+from timebase.storage.faults import StoreFault
+from timebase.storage.spool import Spool, open_spool
+from timebase.storage.store import Store, open_store
+from timebase.storage.writer import run_writer
+
+MB = 1 << 20
+
+
+class Desk:
+    """A running writer, its two ends, and what lies behind it."""
+
+    def __init__(self, store: Store, spool: Spool, plug: Plug, inlet: trio.MemorySendChannel[Batch]) -> None:
+        self.store, self.spool, self.plug, self.inlet = store, spool, plug, inlet
+        self.durables: list[Durable] = []
+
+    async def hand_in(self, *batches: Batch) -> list[Durable]:
+        """Send and wait until the writer has reported them."""
+        until = len(self.durables) + len(batches)
+        for each in batches:
+            await self.inlet.send(each)
+        await self.reported(until)
+        return self.durables[until - len(batches) :]
+
+    async def reported(self, n: int) -> None:
+        with trio.fail_after(30):
+            while len(self.durables) < n:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+
+    async def emptied(self) -> None:
+        with trio.fail_after(30):
+            while len(self.spool):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+
+
+@asynccontextmanager
+async def open_desk(url: str, folder: Path, spool_mb: int = 100) -> AsyncIterator[Desk]:
+    with open_spool(folder / "spool", spool_mb * MB) as spool:
+        async with open_plug(url) as plug, open_store(plug.url, folder) as store, trio.open_nursery() as nursery:
+            inlet, inbox = trio.open_memory_channel[Batch](4)
+            outbox, outlet = trio.open_memory_channel[Durable](4)
+            desk = Desk(store, spool, plug, inlet)
+
+            async def collect() -> None:
+                async for durable in outlet:
+                    desk.durables.append(durable)
+
+            nursery.start_soon(collect)
+            await nursery.start(run_writer, inbox, outbox, store, spool)
+            async with inlet:
+                yield desk
+
+
+async def test_batches_become_durable_in_their_order(database_url: str, tmp_path: Path) -> None:
+    async with open_desk(database_url, tmp_path) as desk:
+        series, bars = await a_series(desk.store), minutes(400_000)
+        batches = cut(series, bars)
+        durables = await desk.hand_in(*batches)
+        assert [durable.batch for durable in durables] == batches
+        assert not any(durable.is_spooled or durable.error for durable in durables)
+        assert (await desk.store.read(series, ALWAYS)).equals(bars)
+
+
+async def test_it_ends_when_its_input_ends_with_everything_stored(database_url: str, tmp_path: Path) -> None:
+    async with open_desk(database_url, tmp_path) as desk:
+        series, bars = await a_series(desk.store), minutes(100)
+        for row in range(100):
+            await desk.inlet.send(batch(series, bars.pick(slice(row, row + 1))))
+    async with open_store(database_url, tmp_path) as store:
+        assert (await store.read(series, ALWAYS)).equals(bars)
+    assert len(desk.durables) == 100
+
+
+async def test_a_fault_of_the_database_is_let_out(database_url: str, tmp_path: Path) -> None:
+    with pytest.RaisesGroup(StoreFault, flatten_subgroups=True):
+        async with open_desk(database_url, tmp_path) as desk:
+            series = await a_series(desk.store)
+            await desk.inlet.send(batch(replace(series, id=999), minutes(3)))
+            await trio.sleep_forever()
+
+
+async def test_while_the_database_is_away_batches_wait_on_disk_and_none_is_lost(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with open_desk(database_url, tmp_path) as desk:
+        series, bars = await a_series(desk.store), minutes(50_000)
+        batches = cut(series, bars, 5_000)
+        await desk.hand_in(*batches[:3])
+        await desk.plug.pull()
+        durables = await desk.hand_in(*batches[3:8])
+        assert all(durable.is_spooled and not durable.error for durable in durables)
+        await desk.plug.push()
+        await desk.hand_in(*batches[8:])
+        await desk.emptied()
+        assert (await desk.store.read(series, ALWAYS)).equals(bars)
+        (complete,) = (await desk.store.coverage(series.id)).complete.parts
+        assert complete.end_us == batches[-1].covers.end_us
+
+
+async def test_the_spool_is_emptied_without_anything_new_coming(database_url: str, tmp_path: Path) -> None:
+    async with open_desk(database_url, tmp_path) as desk:
+        series, bars = await a_series(desk.store), minutes(100)
+        await desk.plug.pull()
+        await desk.hand_in(batch(series, bars))
+        await desk.plug.push()
+        await desk.emptied()
+        assert (await desk.store.read(series, ALWAYS)).equals(bars)
+
+
+async def test_what_was_spooled_goes_before_anything_newer(database_url: str, tmp_path: Path) -> None:
+    async with open_desk(database_url, tmp_path) as desk:
+        series = await a_series(desk.store)
+        await desk.plug.pull()
+        for version in range(1, 4):
+            await desk.hand_in(batch(series, flat([MONDAY_US], version)))
+        await desk.plug.push()
+        await desk.hand_in(batch(series, flat([MONDAY_US], 9.0)))
+        await desk.emptied()
+        (close,) = (await desk.store.read(series, ALWAYS)).close
+        assert close == 9.0
+
+
+async def test_a_full_spool_says_so_and_keeps_what_it_has(database_url: str, tmp_path: Path) -> None:
+    async with open_desk(database_url, tmp_path, spool_mb=1) as desk:
+        series, bars = await a_series(desk.store), minutes(36_000)
+        batches = cut(series, bars, 12_000)
+        await desk.plug.pull()
+        fates = [(await desk.hand_in(each))[0] for each in batches]
+        assert [bool(fate.error) for fate in fates] == [False, True, True]
+        assert "spool holds" in fates[1].error
+        await desk.plug.push()
+        await desk.emptied()
+        assert (await desk.store.read(series, ALWAYS)).equals(bars.pick(slice(12_000)))
+        # What could not be kept is not claimed, so it is asked for again.
+        assert (await desk.store.coverage(series.id)).complete == Ranges((batches[0].covers,))
+
+
+async def test_the_spool_survives_the_server(database_url: str, tmp_path: Path) -> None:
+    async with open_desk(database_url, tmp_path) as desk:
+        series, bars = await a_series(desk.store), minutes(100)
+        await desk.plug.pull()
+        await desk.hand_in(batch(series, bars))
+    async with open_desk(database_url, tmp_path) as desk:
+        await desk.emptied()
+        assert (await desk.store.read(series, ALWAYS)).equals(bars)
+
+
+async def test_a_spool_replayed_into_another_database_finds_its_series_by_name(
+    database_url: str, empty_database_url: str, tmp_path: Path
+) -> None:
+    async with open_desk(database_url, tmp_path) as desk:
+        await a_series(desk.store, symbol="FIRST")
+        series, bars = await a_series(desk.store, symbol="SECOND"), minutes(100)
+        await desk.plug.pull()
+        await desk.hand_in(batch(series, bars))
+    async with open_desk(empty_database_url, tmp_path) as desk:
+        other = await a_series(desk.store, symbol="THIRD")
+        await desk.emptied()
+        assert len(await desk.store.read(other, ALWAYS)) == 0
+        assert (await desk.store.read(await a_series(desk.store, symbol="SECOND"), ALWAYS)).equals(bars)
+
+
+async def test_a_spooled_batch_that_the_database_refuses_is_set_aside_and_holds_up_nobody(
+    database_url: str, tmp_path: Path, expected_errors: list[str]
+) -> None:
+    expected_errors.append("cannot be replayed")
+    async with open_desk(database_url, tmp_path) as desk:
+        series, bars = await a_series(desk.store), minutes(100)
+        doubled = Bars.concat([bars, bars])  # what no validator lets through
+        await desk.plug.pull()
+        await desk.hand_in(batch(series, doubled))
+        await desk.hand_in(batch(series, bars))
+        await desk.plug.push()
+        await desk.emptied()
+        assert (await desk.store.read(series, ALWAYS)).equals(bars)
+    assert len(list((tmp_path / "spool").glob("*.set-aside"))) == 1
+
+
+async def test_the_database_may_go_and_come_at_any_moment(database_url: str, tmp_path: Path) -> None:
+    async with open_desk(database_url, tmp_path) as desk:
+        series, bars = await a_series(desk.store), minutes(300_000)
+        batches = cut(series, bars, 10_000)
+
+        async def pull_and_push() -> None:
+            for n in range(6):
+                await trio.sleep(0.02 + 0.03 * n)
+                await desk.plug.pull()
+                await trio.sleep(0.05)
+                await desk.plug.push()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pull_and_push)
+            for each in batches:
+                await desk.inlet.send(each)
+        await desk.reported(len(batches))
+        await desk.emptied()
+        assert not any(durable.error for durable in desk.durables)
+        assert [durable.batch for durable in desk.durables] == batches
+        assert (await desk.store.read(series, ALWAYS)).equals(bars)
+        (complete,) = (await desk.store.coverage(series.id)).complete.parts
+        assert complete.end_us == batches[-1].covers.end_us
