@@ -31,6 +31,7 @@ from timebase.model.demand import Question
 from timebase.model.lru import ByteLru
 from timebase.model.receipt import Attempt
 from timebase.quality.validator import run_validator
+from timebase.registrar import run_registrar
 from timebase.router.pruner import run_pruner
 from timebase.router.router import Router
 from timebase.router.rules import parse_rules
@@ -75,6 +76,7 @@ async def _serve(
         async with trio.open_nursery() as providers:
             supervised = supervisor_settings(settings)
             await actors.start(providers, "supervisor", run_supervisor, supervised, roster, raw_in, router.spend)
+            await actors.start(providers, "registrar", run_registrar, store, roster)
             await actors.start(providers, "pruner", run_pruner, router)
             async with trio.open_nursery() as clients:
                 historian = historian_of(settings, store, router, roster, tickets, clients)

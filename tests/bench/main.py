@@ -70,9 +70,9 @@ class Lab:
             time.sleep(0.1)
         raise SystemExit(f"the provider {slug} does not get ready")
 
-    def get(self, path: str, **params: object) -> httpx.Response:
+    def get(self, path: str) -> httpx.Response:
         url = f"http://127.0.0.1:{self.port}{path}"
-        return httpx.get(url, params={k: str(v) for k, v in params.items()}, timeout=300).raise_for_status()
+        return httpx.get(url, timeout=300).raise_for_status()
 
     def data_path(self, bars: int, **params: object) -> str:
         """The path of a question for `bars` minutes from BEGIN."""
