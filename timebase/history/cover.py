@@ -1,31 +1,30 @@
 """What of a question the ledger does not hold yet: pure range algebra."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from timebase.model.interval import Interval
-from timebase.model.timerange import Ranges, TimeRange
+from timebase.model.timerange import DAY_US, Ranges, TimeRange
 
 # A question with more holes than this is asked as one range: 16 requests cost a vendor more than a few known bars.
 MAX_GAPS = 16
+FAR_US = 100_000 * DAY_US  # after everything that can be asked
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The newest part of a series, that still changes: nothing since `from_us` was final when asked at `asked_us`."""
+    """The part of a series that still changes, as it was asked for at `asked_us`: [from_us, until_us) was not final.
 
-    from_us: int
+    `until_us` None: it reached to the present of then, and goes on with the time.
+    """
+
     asked_us: int
+    from_us: int
+    until_us: int | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class Gaps:
-    """What is to be asked for, and what is only too fresh to be final and was asked for a moment ago."""
-
-    ranges: Ranges
-    resting: Ranges = field(default_factory=Ranges)
-
-    def __bool__(self) -> bool:
-        return bool(self.ranges)
+    def rested(self, now_us: int) -> Ranges:
+        """What was asked for; who asks for it again too soon learns nothing new."""
+        until_us = max(now_us, self.asked_us) if self.until_us is None else self.until_us
+        return Ranges((TimeRange(self.from_us, until_us),)) if self.from_us < until_us else Ranges()
 
 
 def align(asked: TimeRange, interval: Interval, now_us: int) -> TimeRange | None:
@@ -40,16 +39,15 @@ def align(asked: TimeRange, interval: Interval, now_us: int) -> TimeRange | None
 
 def find_gaps(
     asked: TimeRange, settled: Ranges, interval: Interval, *, now_us: int, head: Head | None, refresh_us: int
-) -> Gaps:
-    """The ranges of `asked` that are not settled, oldest first."""
+) -> Ranges:
+    """The ranges of `asked` that are not settled, oldest first, but for a head that was asked for a moment ago."""
     whole = align(asked, interval, now_us)
     if whole is None:
-        return Gaps(Ranges())
+        return Ranges()
     missing = Ranges((whole,)) - settled
-    if head is None or now_us - head.asked_us >= refresh_us:
-        return Gaps(_few(missing))
-    rested = Ranges((TimeRange(head.from_us, now_us),)) if head.from_us < now_us else Ranges()
-    return Gaps(_few(missing - rested), missing & rested)
+    if head is not None and now_us - head.asked_us < refresh_us:
+        missing -= head.rested(now_us)
+    return _few(missing)
 
 
 def _few(ranges: Ranges) -> Ranges:

@@ -3,6 +3,7 @@
 Raises what the provider answered (ProviderError), or StoreUnavailable when it could not be kept.
 """
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -10,13 +11,13 @@ import trio
 
 from timebase.clock import now_us
 from timebase.errors import ProviderError, StoreUnavailable, Unavailable, UpstreamTimeout
-from timebase.history.cover import Gaps, Head, align, find_gaps
+from timebase.history.cover import Head, align, find_gaps
 from timebase.history.flights import Catch, Flight, Flights
 from timebase.history.tickets import Ticket, Tickets
 from timebase.model.demand import Demand, Question
 from timebase.model.instrument import Instrument
 from timebase.model.series import Series
-from timebase.model.timerange import SECOND_US, Ranges
+from timebase.model.timerange import SECOND_US, Ranges, TimeRange
 from timebase.router.rank import Candidate
 from timebase.router.router import Router
 from timebase.storage.store import Store
@@ -29,6 +30,19 @@ class Fetched:
 
     catch: Catch
     error: ProviderError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a series lacked for a question at `at_us`."""
+
+    ranges: Ranges
+    at_us: int
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it reaches to the present of then."""
+        return bool(self.ranges) and self.ranges.parts[-1].end_us >= self.at_us
 
 
 class Fetcher:
@@ -53,17 +67,22 @@ class Fetcher:
         self._refresh_us = int(refresh_s * SECOND_US)
         self._patience_s = patience_s
         self._heads: dict[int, Head] = {}
+        self._checked: dict[int, int] = {}
 
     def head(self, series: Series) -> Head | None:
-        """The newest part of the series as it was last asked for; None: not since the server started."""
+        """The part of the series that was not final when it was last asked for; None: not since the server started."""
         return self._heads.get(series.id)
+
+    def checked_us(self, series: Series) -> int | None:
+        """When its provider was last asked, since the server started."""
+        return self._checked.get(series.id)
 
     def fresh_until_us(self, series: Series) -> int:
         """When the newest part of the series is to be asked for again."""
         head = self._heads.get(series.id)
         return head.asked_us + self._refresh_us if head else now_us()
 
-    async def gaps(self, question: Question, series: Series) -> Gaps:
+    async def gaps(self, question: Question, series: Series) -> Ranges:
         """What the series lacks for the question."""
         settled = (await self._store.coverage(series.id)).settled
         head = self._heads.get(series.id)
@@ -76,29 +95,34 @@ class Fetcher:
 
         Raises: StoreUnavailable. A provider's error is returned, with the attempts that led to it.
         """
-        while True:
-            wanted = await self._wanted(candidate, question, series)
-            if not wanted:
-                return Fetched(Catch())
 
-            async def bring(flight: Flight) -> None:
-                await self._bring(candidate, series, instrument, question, flight)
+        async def bring(flight: Flight) -> None:
+            await self._bring(candidate, series, instrument, question, flight)
 
-            flight = self._flights.join(series.id, wanted, bring)
+        wanted = await self._wanted(candidate, question, series)
+        while wanted.ranges:
+            flight = self._flights.join(series.id, wanted.ranges, bring, is_live=wanted.is_live)
             await flight.landed.wait()
-            if not wanted - flight.ranges:
+            left = flight.leaves(wanted.ranges)
+            if not left:
                 if flight.error is not None and not isinstance(flight.error, ProviderError):
                     raise StoreUnavailable(str(flight.error)) from flight.error
                 return Fetched(flight.catch, flight.error)
+            if question.refresh:
+                wanted = replace(wanted, ranges=left)
+            else:
+                wanted = await self._wanted(candidate, question, series)
+        return Fetched(Catch())
 
-    async def _wanted(self, candidate: Candidate, question: Question, series: Series) -> Ranges:
+    async def _wanted(self, candidate: Candidate, question: Question, series: Series) -> Wanted:
         """What the series lacks of what the provider still keeps; all of that when the question is a refresh."""
-        kept = align(candidate.reach, series.interval, now_us())
+        at_us = now_us()
+        kept = align(candidate.reach, series.interval, at_us)
         if kept is None:
-            return Ranges()
+            return Wanted(Ranges(), at_us)
         if question.refresh:
-            return Ranges((kept,))
-        return (await self.gaps(question, series)).ranges & Ranges((kept,))
+            return Wanted(Ranges((kept,)), at_us)
+        return Wanted((await self.gaps(question, series)) & Ranges((kept,)), at_us)
 
     async def _bring(
         self, candidate: Candidate, series: Series, instrument: Instrument, question: Question, flight: Flight
@@ -106,29 +130,57 @@ class Fetcher:
         reason = "refresh" if question.refresh else "history"
         for gap in flight.ranges.parts:
             await self._bring_one(candidate, Demand(0, series, instrument, gap, reason), flight.catch)
-        settled = (await self._store.coverage(series.id)).settled
-        self._heads[series.id] = Head(settled.parts[-1].end_us if settled else 0, now_us())
+        asked_us = self._checked[series.id] = now_us()
+        young = flight.ranges - (await self._store.coverage(series.id)).settled
+        if young:
+            last = young.parts[-1]
+            self._heads[series.id] = Head(asked_us, last.start_us, None if flight.is_live else last.end_us)
 
     async def _bring_one(self, candidate: Candidate, demand: Demand, catch: Catch) -> None:
-        with ExitStack() as tickets:
-            last: list[Ticket] = []
+        """One gap. A retry goes on where the try before it broke off."""
+        with ExitStack() as issued:
+            tickets: list[Ticket] = []
 
             async def ask(part: Demand) -> None:
-                last[:] = [await self._ask(candidate.slug, part, tickets)]
+                rest = _rest(part.range, tickets)
+                if rest is not None:
+                    patience = trio.CancelScope()
+                    tickets.append(issued.enter_context(self._tickets.issue(patience, self._patience_s)))
+                    await self._ask(candidate.slug, replace(part, range=rest), tickets[-1], patience)
 
-            await self._router.fetch(candidate, demand, ask, catch.attempts)
-            for ticket in last:
-                await ticket.wait()
-                catch.add(Catch(new=ticket.new, revised=ticket.revised, warnings=list(ticket.warnings)))
+            try:
+                await self._router.fetch(candidate, demand, ask, catch.attempts)
+                for ticket in tickets[-1:]:
+                    await ticket.wait()
+            finally:
+                for ticket in tickets:
+                    catch.add(Catch(new=ticket.new, revised=ticket.revised, warnings=list(ticket.warnings)))
 
-    async def _ask(self, slug: str, demand: Demand, tickets: ExitStack) -> Ticket:
-        """One try at one provider, which may be silent for `patience_s` at a time."""
+    async def _ask(self, slug: str, demand: Demand, ticket: Ticket, patience: trio.CancelScope) -> None:
+        """One try at one provider, which may be silent for `patience_s` at a time.
+
+        Raises: ProviderError, once what came before it is durable.
+        """
         handle = self._roster.get(slug)
         if handle is None:
             raise Unavailable(f"{slug} was removed")
-        with trio.CancelScope() as patience:
-            ticket = tickets.enter_context(self._tickets.issue(patience, self._patience_s))
-            await handle.history(replace(demand, id=ticket.demand_id), began=ticket.begin)
+        error: ProviderError | None = None
+        with patience:
+            try:
+                await handle.history(replace(demand, id=ticket.demand_id), began=ticket.begin)
+            except ProviderError as exc:
+                error = exc
         if patience.cancelled_caught:
             raise UpstreamTimeout(f"silent for {self._patience_s:g} s")
-        return ticket
+        if error is not None:
+            if ticket.has_begun:
+                await ticket.wait()
+            raise error
+
+
+def _rest(asked: TimeRange, tickets: Sequence[Ticket]) -> TimeRange | None:
+    """What of `asked` the tries before have not brought, as one range."""
+    rest = Ranges((asked,))
+    for ticket in tickets:
+        rest -= ticket.told
+    return TimeRange(rest.parts[0].start_us, rest.parts[-1].end_us) if rest else None

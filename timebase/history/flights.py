@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import trio
 
 from timebase.errors import TimeBaseError
+from timebase.history.cover import FAR_US
 from timebase.model.receipt import Attempt
-from timebase.model.timerange import Ranges
+from timebase.model.timerange import Ranges, TimeRange
 
 
 @dataclass(slots=True)
@@ -31,13 +32,22 @@ class Catch:
 
 
 class Flight:
-    """One fetch under way: which ranges it brings, what it brought, and how it ended."""
+    """One fetch under way: which ranges it brings, what it brought, and how it ended.
 
-    def __init__(self, ranges: Ranges) -> None:
+    `is_live`: its ranges reach to the present of the moment when it started.
+    """
+
+    def __init__(self, ranges: Ranges, *, is_live: bool = False) -> None:
         self.ranges = ranges
+        self.is_live = is_live
         self.catch = Catch()
         self.error: TimeBaseError | None = None
         self.landed = trio.Event()
+
+    def leaves(self, wanted: Ranges) -> Ranges:
+        """What of `wanted` it does not bring. Who asked a moment after it started asks for no more than it brings."""
+        left = wanted - self.ranges
+        return left - Ranges((TimeRange(self.ranges.parts[-1].end_us, FAR_US),)) if self.is_live else left
 
 
 class Flights:
@@ -47,11 +57,13 @@ class Flights:
         self._nursery = nursery
         self._by_series: dict[int, Flight] = {}
 
-    def join(self, series_id: int, ranges: Ranges, fetch: Callable[[Flight], Awaitable[None]]) -> Flight:
+    def join(
+        self, series_id: int, ranges: Ranges, fetch: Callable[[Flight], Awaitable[None]], *, is_live: bool = False
+    ) -> Flight:
         """The flight under way for the series, whatever it brings; a new one for `ranges` when there is none."""
         flight = self._by_series.get(series_id)
         if flight is None:
-            flight = self._by_series[series_id] = Flight(ranges)
+            flight = self._by_series[series_id] = Flight(ranges, is_live=is_live)
             self._nursery.start_soon(self._fly, series_id, flight, fetch)
         return flight
 

@@ -6,7 +6,7 @@ exactly what its own series lacks, until one delivers.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 from timebase.clock import now_us
@@ -51,10 +51,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An answer given before: right while the series is unchanged and (when its end still changes) until `until_us`."""
+    """An answer given before: right while its generation is unchanged and (when its end still changes) until
+    `until_us`.
+    """
 
     answer: Answer
-    generation: int
+    generation: Hashable
     until_us: int | None
 
 
@@ -102,7 +104,7 @@ class Historian:
         stored = []
         for series in await self._stored(instrument, question, plan):
             gaps = await self._fetcher.gaps(question, series)
-            would_ask = [[part.start_us // 1000, part.end_us // 1000] for part in gaps.ranges.parts]
+            would_ask = [[part.start_us // 1000, part.end_us // 1000] for part in gaps.parts]
             stored.append({"provider": series.provider, "complete": not gaps, "would_ask_for": would_ask})
         return {**self._router.explain(question, instrument), "stored": stored}
 
@@ -112,22 +114,20 @@ class Historian:
         kept = self._answers.get(question)
         if kept is None or question.refresh:
             return None
-        is_unchanged = kept.generation == self._store.generation(kept.answer.series.id)
+        if not self._store.is_up:
+            return _as_stale(kept.answer)
+        is_unchanged = kept.generation == self._reader.generation(question, kept.answer.series)
         if is_unchanged and (kept.until_us is None or now_us() < kept.until_us):
             self._answers.move_to_end(question)
             return kept.answer
-        return None if self._store.is_up else _as_stale(kept.answer)
+        return None
 
-    def _keep(self, answer: Answer, generation: int) -> None:
+    def _keep(self, answer: Answer, generation: Hashable, reload: Callable[[], Awaitable[Bars]]) -> None:
         """Only what is complete and fresh: the rest is asked for again."""
         if answer.missing or answer.freshness.is_stale:
             return
         question = replace(answer.question, refresh=False)
-
-        async def load() -> Bars:
-            return (await self._reader.read(question, answer.series)).bars
-
-        kept = replace(answer, question=question, source="cache", attempts=(), load=load)
+        kept = replace(answer, question=question, source="cache", attempts=(), load=reload)
         self._answers[question] = Kept(kept, generation, answer.freshness.fresh_until_us)
         self._answers.move_to_end(question)
         if len(self._answers) > ANSWERS_KEPT:
@@ -153,10 +153,21 @@ class Historian:
             if fetched.error is None:
                 return Found(known, series, caught)
             errors.append(fetched.error)
-        for series in stored:
-            if len(await self._store.read(series, question.range, limit=1)):
-                return Found(instrument, series, caught, is_stale=True)
+        best = await self._best_stored(question, plan)
+        if best is not None:
+            return Found(*best, caught, is_stale=True)
         raise await self._nobody(question, plan, caught.attempts, errors)
+
+    async def _best_stored(self, question: Question, plan: Plan) -> tuple[Instrument, Series] | None:
+        """Of the series with bars in the range, the one of which most is known; what failed may have left some."""
+        instrument = await self._instrument(question.symbol)
+        asked = Ranges((question.range,))
+        known: list[tuple[int, Series]] = []
+        for series in await self._stored(instrument, question, plan):
+            if len(await self._store.read(series, question.range, limit=1)):
+                settled = (await self._store.coverage(series.id)).settled & asked
+                known.append((sum(part.length_us for part in settled.parts), series))
+        return (instrument, max(known, key=lambda each: each[0])[1]) if known else None
 
     async def _instrument(self, symbol: str) -> Instrument:
         """What the store knows, else what a manifest lists, else a guess from the symbol's form."""
@@ -201,12 +212,16 @@ class Historian:
 
     async def _read(self, question: Question, found: Found) -> Answer:
         series = found.series
-        generation = self._store.generation(series.id)
+        generation = self._reader.generation(question, series)
         reading = await self._reader.read(question, series)
         missing = await self._missing(question, found)
+        raw_key, factors = reading.raw_key, reading.factors
 
         async def load() -> Bars:
             return reading.bars
+
+        async def reload() -> Bars:
+            return await self._reader.reread(raw_key, factors, question, series)
 
         answer = Answer(
             question=question,
@@ -222,21 +237,21 @@ class Historian:
             warnings=(*found.catch.warnings, *reading.warnings, *_warn_of(missing)),
             next_start_us=reading.next_start_us,
         )
-        self._keep(answer, generation)
+        self._keep(answer, generation, reload)
         return answer
 
     async def _missing(self, question: Question, found: Found) -> list[Missing]:
         coverage = await self._store.coverage(found.series.id)
-        return self._reader.missing(question, found.series, coverage, self._fetcher.head(found.series), now_us())
+        head = None if found.is_stale else self._fetcher.head(found.series)
+        return self._reader.missing(question, found.series, coverage, head, now_us())
 
     async def _freshness(self, question: Question, found: Found) -> Freshness:
         """An answer whose range is settled is final; one that reaches into the present is fresh for `refresh_s`."""
         settled = (await self._store.coverage(found.series.id)).settled
         whole = align(question.range, found.series.interval, now_us())
         is_final = whole is not None and not Ranges((whole,)) - settled
-        head = self._fetcher.head(found.series)
         return Freshness(
-            checked_us=head.asked_us if head else None,
+            checked_us=self._fetcher.checked_us(found.series),
             fresh_until_us=None if is_final else self._fetcher.fresh_until_us(found.series),
             is_stale=found.is_stale,
         )

@@ -21,9 +21,11 @@ BEFORE_EX_DATE_US = 14 * DAY_US  # the last close before an ex-date is looked fo
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a question reads from one series. Equal versions have equal bars."""
+    """What a question reads from one series, and the way to read it again. Equal versions have equal bars."""
 
     version: Hashable
+    raw_key: Hashable
+    factors: Sequence[Factor]
     bars: Bars
     next_start_us: int | None
     adjustment: Mapping[str, object]
@@ -35,49 +37,68 @@ class Reader:
         self._store = store
         self._cache = cache
 
+    def generation(self, question: Question, series: Series) -> Hashable:
+        """Equal ones: neither the bars have changed since, nor what they are adjusted by."""
+        actions = 0 if question.adjust == "raw" else self._store.actions_generation(series.instrument_id)
+        return (self._store.generation(series.id), actions)
+
     async def read(self, question: Question, series: Series) -> Reading:
         """Raises: StoreUnavailable."""
-        version = (
+        generation = self.generation(question, series)
+        raw_key = (
             series.id,
             self._store.generation(series.id),
             question.range,
             question.limit,
             question.keep,
-            question.adjust,
             question.as_of_us,
         )
-        raw = await self._raw(version, question, series)
-        limit = min(question.limit or MAX_BARS, MAX_BARS)
-        is_cut = len(raw) > limit
-        kept = raw.pick(slice(len(raw) - limit, None) if question.keep == "newest" else slice(limit)) if is_cut else raw
-        next_start_us = int(raw.time[limit]) if is_cut and question.keep == "oldest" else None
+        raw = await self._raw(raw_key, question, series)
+        kept = _cut(raw, question)
+        is_cut = len(kept) < len(raw)
+        next_start_us = int(raw.time[len(kept)]) if is_cut and question.keep == "oldest" else None
         factors, warnings = await self._factors(question, series, kept)
-        return Reading(version, adjust(kept, factors), next_start_us, _fact(question.adjust, factors), warnings)
+        return Reading(
+            version=(raw_key, question.adjust, generation),
+            raw_key=raw_key,
+            factors=factors,
+            bars=adjust(kept, factors),
+            next_start_us=next_start_us,
+            adjustment=_fact(question.adjust, factors),
+            warnings=warnings,
+        )
+
+    async def reread(self, raw_key: Hashable, factors: Sequence[Factor], question: Question, series: Series) -> Bars:
+        """The bars of an earlier reading: from memory while they are there, also when the database is away."""
+        return adjust(_cut(await self._raw(raw_key, question, series), question), factors)
 
     def missing(
         self, question: Question, series: Series, coverage: Coverage, head: Head | None, now_us: int
     ) -> list[Missing]:
-        """What the ledger says the answer lacks, oldest first. The head was asked for: it is young, not missing."""
-        whole = align(question.range, series.interval, head.from_us if head and head.from_us else now_us)
+        """What the ledger says the answer lacks, oldest first. What was asked for just now is young, not missing."""
+        whole = align(question.range, series.interval, now_us)
         if whole is None:
             return []
         asked = Ranges((whole,))
         found = [Missing(r, "the validator refused its bars; see quarantine") for r in (coverage.refused & asked).parts]
-        for part in (asked - coverage.settled).parts:
+        for part in (asked - coverage.settled - (head.rested(now_us) if head else Ranges())).parts:
             one = Ranges((part,))
             why = "failed" if coverage.failed & one else "partial" if coverage.partial & one else "not fetched"
             found.append(Missing(part, why))
         return sorted(found, key=lambda m: m.range)
 
-    async def _raw(self, version: Hashable, question: Question, series: Series) -> Bars:
+    async def _raw(self, key: Hashable, question: Question, series: Series) -> Bars:
         """One bar more than the limit, which tells whether there are more."""
-        raw = self._cache.get(version)
+        raw = self._cache.get(key)
         if raw is None:
-            limit = min(question.limit or MAX_BARS, MAX_BARS) + 1
             raw = await self._store.read(
-                series, question.range, limit=limit, newest_first=question.keep == "newest", as_of_us=question.as_of_us
+                series,
+                question.range,
+                limit=_limit(question) + 1,
+                newest_first=question.keep == "newest",
+                as_of_us=question.as_of_us,
             )
-            self._cache.put(version, raw, raw.nbytes)
+            self._cache.put(key, raw, raw.nbytes)
         return raw
 
     async def _factors(self, question: Question, series: Series, bars: Bars) -> tuple[list[Factor], tuple[str, ...]]:
@@ -101,6 +122,17 @@ class Reader:
         before = TimeRange(action.ex_date_us - BEFORE_EX_DATE_US, action.ex_date_us)
         last = await self._store.read(series, before, limit=1, newest_first=True)
         return float(last.close[-1]) if len(last) else None
+
+
+def _limit(question: Question) -> int:
+    return min(question.limit or MAX_BARS, MAX_BARS)
+
+
+def _cut(raw: Bars, question: Question) -> Bars:
+    limit = _limit(question)
+    if len(raw) <= limit:
+        return raw
+    return raw.pick(slice(len(raw) - limit, None) if question.keep == "newest" else slice(limit))
 
 
 def _fact(which: str, factors: Sequence[Factor]) -> Mapping[str, object]:

@@ -10,17 +10,25 @@ from itertools import count
 import trio
 
 from timebase.errors import StoreUnavailable
-from timebase.model.bars import Durable
+from timebase.model.bars import Durable, Outcome
+from timebase.model.timerange import Ranges
+
+_TOLD = (Outcome.COMPLETE, Outcome.EMPTY, Outcome.REFUSED)
 
 
 class Ticket:
-    """One demand's way down the road, as its asker sees it."""
+    """One demand's way down the road, as its asker sees it.
+
+    `told`: the ranges about which the provider has said everything.
+    """
 
     def __init__(self, demand_id: int, patience: trio.CancelScope, patience_s: float) -> None:
         self.demand_id = demand_id
         self.new = 0
         self.revised = 0
         self.warnings: tuple[str, ...] = ()
+        self.told = Ranges()
+        self.has_begun = False
         self._patience = patience
         self._patience_s = patience_s
         self._error = ""
@@ -28,16 +36,20 @@ class Ticket:
 
     def begin(self) -> None:
         """The provider is asked from now on; until then the question waited for its turn."""
-        self._patience.deadline = trio.current_time() + self._patience_s
+        self.has_begun = True
+        self._extend_patience()
 
     def note(self, durable: Durable) -> None:
         """One more of the demand's batches is durable, which is a sign of life from its provider too."""
-        self.begin()
+        self._extend_patience()
+        batch = durable.batch
         self.new += durable.new
         self.revised += durable.revised
-        self.warnings += tuple(w for w in durable.batch.warnings if w not in self.warnings)
+        self.warnings += tuple(w for w in batch.warnings if w not in self.warnings)
+        if batch.outcome in _TOLD and not durable.error:
+            self.told |= Ranges((batch.covers,))
         self._error = self._error or durable.error
-        if durable.batch.is_last or durable.error:
+        if batch.is_last or durable.error:
             self._done.set()
 
     async def wait(self) -> None:
@@ -45,6 +57,9 @@ class Ticket:
         await self._done.wait()
         if self._error:
             raise StoreUnavailable(self._error)
+
+    def _extend_patience(self) -> None:
+        self._patience.deadline = trio.current_time() + self._patience_s
 
 
 class Tickets:

@@ -20,7 +20,7 @@ def minutes(*pairs: tuple[int, int]) -> Ranges:
 
 
 def gaps(asked: TimeRange, settled: Ranges, head: Head | None = None, refresh_us: int = 0) -> Ranges:
-    return find_gaps(asked, settled, MINUTE, now_us=NOW, head=head, refresh_us=refresh_us).ranges
+    return find_gaps(asked, settled, MINUTE, now_us=NOW, head=head, refresh_us=refresh_us)
 
 
 def test_exactly_the_missing_ranges_are_gaps() -> None:
@@ -47,9 +47,17 @@ def test_the_future_is_not_asked_for() -> None:
 def test_the_newest_part_rests_until_it_is_to_be_refreshed() -> None:
     (covered,) = minutes((100, 0)).parts
     asked = TimeRange(covered.start_us, NOW)
-    head = Head(from_us=covered.end_us, asked_us=NOW - 30_000_000)
+    head = Head(asked_us=NOW - 30_000_000, from_us=covered.end_us)
     assert not gaps(asked, Ranges((covered,)), head, refresh_us=60_000_000)
     assert gaps(asked, Ranges((covered,)), head, refresh_us=20_000_000) == Ranges((TimeRange(covered.end_us, NOW),))
+
+
+def test_only_what_was_asked_for_rests() -> None:
+    """A delayed vendor was asked about a past that is not final yet; what lies behind it was never asked for."""
+    (young,) = minutes((60, 30)).parts
+    head = Head(asked_us=NOW - 30_000_000, from_us=young.start_us, until_us=young.end_us)
+    (asked,) = minutes((90, 10)).parts
+    assert gaps(asked, Ranges(), head, refresh_us=60_000_000) == minutes((90, 60), (30, 10))
 
 
 def test_many_small_holes_are_asked_for_as_one_range() -> None:

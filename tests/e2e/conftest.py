@@ -1,0 +1,128 @@
+"""Real servers for the tests: `timebase serve` as a child process, with stub providers and a database of its own.
+
+The database is the embedded one, or a new one on the server that TIMEBASE_TEST_DATABASE_URL names.
+"""
+
+import asyncio
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import httpx
+import pytest
+from e2e.running import Server, asking
+from e2e.stubs import Stub
+
+ServerMaker = Callable[..., AbstractContextManager[Server]]
+
+
+@pytest.fixture(scope="session")
+def new_database() -> Iterator[Callable[[], str | None]]:
+    """Makes databases; None stands for the embedded one of the server's own."""
+    admin = os.environ.get("TIMEBASE_TEST_DATABASE_URL")
+    made: list[str] = []
+
+    def make() -> str | None:
+        if admin is None:
+            return None
+        name = f"timebase_e2e_{uuid.uuid4().hex[:12]}"
+        asyncio.run(_execute(admin, f"CREATE DATABASE {name}"))
+        made.append(name)
+        return urlunsplit(urlsplit(admin)._replace(path=f"/{name}"))
+
+    yield make
+    for name in made:
+        asyncio.run(_execute(str(admin), f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="session")
+def new_home() -> Iterator[Callable[[], Path]]:
+    """Makes folders for servers.
+
+    Not below pytest's own: that one takes the right to pass through it from other accounts whenever it starts.
+    """
+    made: list[Path] = []
+
+    def make() -> Path:
+        made.append(Path(tempfile.mkdtemp(prefix="timebase-e2e-")))
+        return made[-1]
+
+    yield make
+    for home in made:
+        shutil.rmtree(home)
+
+
+@pytest.fixture
+def home(new_home: Callable[[], Path]) -> Path:
+    return new_home()
+
+
+@pytest.fixture(scope="session")
+def serving(new_database: Callable[[], str | None]) -> ServerMaker:
+    """A running server over `home`, whose manifests are in `home`/manifests unless said otherwise.
+
+    However the test left it, it ends in order, with exit code 0 and without an ERROR in its log.
+    """
+
+    @contextmanager
+    def serve(home: Path, **settings: Any) -> Iterator[Server]:
+        manifests = home / "manifests"
+        manifests.mkdir(parents=True, exist_ok=True)
+        settings.setdefault("database_url", new_database())
+        server = Server(home, [manifests], **settings)
+        server.start()
+        try:
+            yield server
+        finally:
+            code = server.stop()
+        assert code == 0, server.log()[-2_000:]
+        assert server.errors() == []
+
+    return serve
+
+
+@dataclass(frozen=True, slots=True)
+class Hall:
+    """One server for all tests that can share it: each asks for symbols of its own.
+
+    `a` is asked first, `b` next. `b` knows no symbol that it has no script for. Circuits stay closed.
+    """
+
+    server: Server
+    a: Stub
+    b: Stub
+
+
+@pytest.fixture(scope="session")
+def hall(new_home: Callable[[], Path], serving: ServerMaker) -> Iterator[Hall]:
+    home = new_home()
+    manifests, folder = home / "manifests", home / "stubs"
+    manifests.mkdir()
+    a = Stub("stub-a", manifests, folder, priority=60)
+    b = Stub("stub-b", manifests, folder, priority=40)
+    b.script("*", {"code": "unknown_symbol", "message": "stub-b does not know it"})
+    with serving(home, breaker_failures=1000) as server:
+        yield Hall(server, a, b)
+
+
+@pytest.fixture
+async def client(hall: Hall) -> AsyncIterator[httpx.AsyncClient]:
+    """Asks the hall's server, whose providers are ready."""
+    async with asking(hall.server) as asker:
+        yield asker
