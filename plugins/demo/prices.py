@@ -6,9 +6,10 @@ day costs a dozen hashes and no day needs the one before. The minutes of a day a
 that it leaves at the open, touches the high and the low at hashed minutes, never leaves them, and ends at the close.
 
 What holds, exactly: every bar is the aggregate of the minutes in it - first open, highest high, lowest low, last close,
-summed volume - whatever its interval, up to the month. Days are not summed, though: minutes share out the volume of
-their day in pairs of equal sum. Prices are whole ticks and volumes whole lots until the last line. Nothing but + - * /
-on doubles and integers is used, which IEEE 754 rounds alike everywhere: every machine makes the same market.
+summed volume - whatever its interval, up to the month. A day that is over needs no minutes for that: they lie between
+its anchors, and share out its volume in pairs of known sum. Days that are not over, and symbols with holes, are made
+from their minutes. Prices are whole ticks and volumes whole lots until the last line, and nothing but + - * / and a
+square root is done to doubles, which IEEE 754 rounds alike everywhere: every machine makes the same market.
 
 Units: inside this module times are minutes and days since the epoch; `Columns` leave it in µs.
 """
@@ -86,10 +87,8 @@ def bars(market: Market, interval: Interval, asked: Question) -> Iterator[Column
 
 def _intraday_bars(market: Market, length: int, asked: Question) -> Iterator[Columns]:
     """Bars of `length` minutes, counted from the opening of each session, which may leave a shorter one at its end."""
-    first, last = (
-        asked.start // DAY_MINUTES - 1,
-        asked.end // DAY_MINUTES + 1,
-    )  # a session may open a day before its date
+    # A session may open a day before its date.
+    first, last = asked.start // DAY_MINUTES - 1, asked.end // DAY_MINUTES + 1
     for block in _blocks(_sessions(market, first, last)):
         yield _aggregate(*_minutes(market, block, asked.until), length).between(asked.start, asked.end)
 
