@@ -36,6 +36,7 @@ from timebase.router.pruner import run_pruner
 from timebase.router.router import Router
 from timebase.router.rules import parse_rules
 from timebase.router.settings import RouterSettings
+from timebase.storage.housekeeping import Retention, run_housekeeping
 from timebase.storage.spool import Spool, open_spool
 from timebase.storage.store import Store, open_store
 from timebase.storage.writer import run_writer
@@ -78,6 +79,7 @@ async def _serve(
             await actors.start(providers, "supervisor", run_supervisor, supervised, roster, raw_in, router.spend)
             await actors.start(providers, "registrar", run_registrar, store, roster)
             await actors.start(providers, "pruner", run_pruner, router)
+            await actors.start(providers, "housekeeping", run_housekeeping, store, retention_of(settings))
             async with trio.open_nursery() as clients:
                 historian = historian_of(settings, store, router, roster, tickets, clients)
                 services = Services(roster, store, historian, actors.states)
@@ -117,7 +119,13 @@ class Services:
 
 def store_of(settings: Settings) -> AbstractAsyncContextManager[Store]:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    return open_store(settings.database_url, settings.data_dir.absolute())
+    return open_store(
+        settings.database_url, settings.data_dir.absolute(), compress_after_days=settings.compress_after_days
+    )
+
+
+def retention_of(settings: Settings) -> Retention:
+    return Retention(intraday_days=settings.retention_intraday_days, daily_days=settings.retention_daily_days)
 
 
 def historian_of(
