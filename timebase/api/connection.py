@@ -3,6 +3,7 @@
 import trio
 
 CHUNK = 1 << 20
+TOGETHER = 64 * 1024  # a head and a body up to here leave as one packet
 
 
 class Connection:
@@ -11,17 +12,37 @@ class Connection:
     def __init__(self, stream: trio.SocketStream, stalled_s: float) -> None:
         self._stream = stream
         self._stalled_s = stalled_s
+        self._head = b""
         self.socket = stream.socket
-        self.closed = trio.Event()
+        self.ended = trio.Event()
 
     async def send_all(self, data: bytes) -> None:
-        """Raises: BrokenResourceError, ClosedResourceError."""
+        """Raises: BrokenResourceError, ClosedResourceError.
+
+        A reply's head waits for what follows it, which hypercorn hands over in another call, also when it is nothing.
+        """
+        if _is_head(data):
+            self._head = data
+            return
+        if self._head:
+            head, self._head = self._head, b""
+            if len(data) <= TOGETHER:
+                data = head + data
+            else:
+                await self._send(memoryview(head))
         view = memoryview(data)
         for at in range(0, len(view), CHUNK):
-            with trio.move_on_after(self._stalled_s) as patience:
-                await self._stream.send_all(view[at : at + CHUNK])
-            if patience.cancelled_caught:
-                raise trio.BrokenResourceError(f"the client read nothing for {self._stalled_s:g} s")
+            await self._send(view[at : at + CHUNK])
+
+    async def _send(self, chunk: memoryview) -> None:
+        with trio.move_on_after(self._stalled_s) as patience:
+            try:
+                await self._stream.send_all(chunk)
+            except trio.BusyResourceError as exc:  # hypercorn is closing it in another task: the client has gone
+                raise trio.BrokenResourceError from exc
+        if patience.cancelled_caught:
+            self.abort()
+            raise trio.BrokenResourceError(f"the client read nothing for {self._stalled_s:g} s")
 
     async def receive_some(self, max_bytes: int) -> bytes:
         return await self._stream.receive_some(max_bytes)
@@ -30,10 +51,13 @@ class Connection:
         await self._stream.send_eof()
 
     async def aclose(self) -> None:
-        self.closed.set()
         await self._stream.aclose()
 
     def abort(self) -> None:
         """Close now, also under a send that hypercorn shields from being cancelled."""
-        self.closed.set()
         self.socket.close()
+
+
+def _is_head(data: bytes) -> bool:
+    """Of a final reply: interim ones (100, 101) are awaited by the client before it goes on."""
+    return data[:9] == b"HTTP/1.1 " and data[9:10] != b"1"

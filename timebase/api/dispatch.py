@@ -1,9 +1,8 @@
 """request -> [dispatch] -> reply: what happens to every request, whoever brought it.
 
-Order: name it, check the token, answer within the deadline, turn errors into problems, compress, count.
+Order: name it, check who asks, answer within the deadline, turn errors into problems, compress, count.
 """
 
-import hmac
 import logging
 import re
 import secrets
@@ -13,6 +12,7 @@ from difflib import get_close_matches
 
 import trio
 
+from timebase.api.access import check_origin, check_token
 from timebase.api.compress import compressed
 from timebase.api.exchange import Asked, Desk, Reply
 from timebase.api.faults import DeadlineExceeded, Unauthorized, problem
@@ -32,7 +32,8 @@ async def respond(desk: Desk, route: Route, asked: Asked) -> Reply:
     name = _name(asked)
     try:
         if not route.is_open:
-            _check_token(desk, asked)
+            check_token(desk, asked)
+        check_origin(asked)
         reply = await _handle(desk, route, asked)
     except Exception as exc:  # noqa: BLE001 - the last resort: `problem` logs what is a bug
         reply = problem(exc, name)
@@ -44,7 +45,7 @@ async def refuse(desk: Desk, asked: Asked, error: Exception) -> Reply:
     began = time.perf_counter()
     name = _name(asked)
     try:
-        _check_token(desk, asked)
+        check_token(desk, asked)
     except Unauthorized as exc:
         error = exc
     return await _finish(desk, "none", asked, problem(error, name), name, began)
@@ -75,16 +76,6 @@ def _name(asked: Asked) -> str:
     name = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
     request_id.set(name)
     return name
-
-
-def _check_token(desk: Desk, asked: Asked) -> None:
-    token = desk.settings.token
-    if token is None:
-        return
-    scheme, _, given = asked.headers.get("authorization", "").partition(" ")
-    is_right = hmac.compare_digest(given.strip().encode(), token.encode())
-    if scheme.lower() != "bearer" or not is_right:
-        raise Unauthorized("this server asks for a bearer token" if not given else "the token is not the server's")
 
 
 def near_paths(path: str, known: Sequence[str]) -> Sequence[str]:

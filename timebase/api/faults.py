@@ -47,6 +47,10 @@ class Unauthorized(RequestError):
     code = "unauthorized"
 
 
+class CrossOrigin(RequestError):
+    code = "cross_origin"
+
+
 class BadBody(RequestError):
     code = "bad_body"
 
@@ -101,6 +105,7 @@ FAULTS: dict[type[Exception], Fault] = {
         "A token is needed",
         ("send the header `Authorization: Bearer <the server's TIMEBASE_TOKEN>`",),
     ),
+    CrossOrigin: Fault(HTTPStatus.FORBIDDEN, "A page of another site may not change anything here"),
     BadBody: Fault(HTTPStatus.BAD_REQUEST, "The body cannot be read"),
     BodyTooLarge: Fault(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
     BodyTooSlow: Fault(HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time"),

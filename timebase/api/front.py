@@ -24,14 +24,37 @@ def with_shortcut(desk: Desk, app: AsgiApp) -> AsgiApp:
     hot = [(_pattern(route), route) for route in ROUTES if route.is_hot]
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] in {"GET", "HEAD"}:
-            for pattern, route in hot:
+        if scope["type"] == "http":
+            receive, send = _whole(receive, send)
+            for pattern, route in hot if scope["method"] in {"GET", "HEAD"} else ():
                 if found := pattern.fullmatch(scope["path"]):
                     await _serve(desk, route, _asked(scope, found.groupdict()), receive, send)
                     return
         await app(scope, receive, send)
 
     return front
+
+
+def _whole(receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """The same two, except that the end of a reply does not look like its client's going away.
+
+    hypercorn says `http.disconnect` in the middle of the last send. A task that ends itself on that, as Quart's and
+    ours do, leaves its connection half way between two requests, where no idle time-out finds it.
+    """
+    is_ending = False
+
+    async def send_on(message: dict[str, Any]) -> None:
+        nonlocal is_ending
+        is_ending = message["type"] == "http.response.body" and not message.get("more_body", False)
+        await send(message)
+
+    async def receive_on() -> Mapping[str, Any]:
+        message = await receive()
+        if is_ending and message["type"] == "http.disconnect":
+            await trio.sleep_forever()
+        return message
+
+    return receive_on, send_on
 
 
 def _pattern(route: Route) -> re.Pattern[str]:

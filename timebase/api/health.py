@@ -2,6 +2,7 @@
 
 import trio
 
+from timebase.api.access import is_trusted
 from timebase.api.exchange import Asked, Desk, Reply, json_reply
 from timebase.api.parse import parse_query
 from timebase.api.times import iso
@@ -17,10 +18,12 @@ RUNNING = "running"
 async def get_health(desk: Desk, asked: Asked, _: list[Attempt]) -> Reply:
     """200 when the database answers and every actor runs (the store opens only after its migrations), else 503.
 
-    "degraded" is a 200 with a provider that is down or a manifest that is broken.
+    "degraded" is a 200 with a provider that is down or a manifest that is broken. A server with a token keeps its
+    addresses and paths from those who have not got it.
     """
     parse_query(asked.query, ())
     services = desk.services
+    is_ours = is_trusted(desk, asked)
     reason = await _reason_down(desk)
     actors = services.actors()
     states = services.roster.all()
@@ -31,10 +34,10 @@ async def get_health(desk: Desk, asked: Asked, _: list[Attempt]) -> Reply:
         "version": services.version,
         "started": iso(services.started_us),
         "uptime_s": (now_us() - services.started_us) // SECOND_US,
-        "database": {"is_up": not reason, "reason": reason, **services.store.health()},
+        "database": {"is_up": not reason, **({"reason": reason, **services.store.health()} if is_ours else {})},
         "actors": actors,
         "providers": [{"slug": s.slug, "state": s.state, "reason": s.reason} for s in states],
-        "broken": [str(each.folder) for each in services.roster.broken()],
+        "broken": [str(each.folder) if is_ours else each.folder.name for each in services.roster.broken()],
     }
     return json_reply(content, 200 if is_up else 503).with_headers(("cache-control", "no-store"))
 

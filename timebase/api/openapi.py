@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from timebase.api.exchange import JSON, PROBLEM
-from timebase.api.faults import FAULTS, Unauthorized
+from timebase.api.faults import FAULTS, Fault, Unauthorized
 from timebase.api.parameters import Parameter, Schema
 from timebase.api.routes import DOCUMENTED_PREFIX, IN_PATH, Route
 from timebase.api.schemas import SCHEMAS
@@ -30,6 +30,7 @@ def describe(routes: Sequence[Route], version: str) -> bytes:
         "openapi": "3.1.0",
         "info": {"title": "TimeBase", "version": version, "description": _INTRO},
         "paths": used,
+        "x-errors": [_error(kind, fault) for kind, fault in FAULTS.items() if "code" in vars(kind)],
         "components": {
             "schemas": SCHEMAS,
             "securitySchemes": {
@@ -56,6 +57,11 @@ def _operation(route: Route, method: str) -> Mapping[str, Any]:
     if route.body:
         operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _body(route.body)}}}
     return operation
+
+
+def _error(kind: type[Exception], fault: Fault) -> Mapping[str, Any]:
+    code = vars(kind)["code"]
+    return {"code": code, "status": int(fault.status), "title": fault.title, "suggestions": fault.advice}
 
 
 def _parameter(each: Parameter[Any], where: str) -> Mapping[str, Any]:

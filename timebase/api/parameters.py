@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from timebase.api.times import FORMS
+from timebase.api.times import FORMS, PATTERN
 from timebase.errors import BadParameter
 from timebase.history.adjust import WHICH
 from timebase.model.instrument import AssetClass, canonical_symbol
@@ -81,7 +81,7 @@ def number(name: str, low: int, high: int, meaning: str) -> Parameter[int]:
 
 # Times depend on now, so they stay texts here and are read once the question is put together.
 def time(name: str, meaning: str) -> Parameter[str]:
-    schema = {"type": "string", "minLength": 1, "maxLength": 40, "description": FORMS}
+    schema = {"type": "string", "pattern": f"^({PATTERN})$", "description": FORMS}
     return Parameter(name, str, meaning, schema, example="2020-01-01")
 
 

@@ -26,7 +26,7 @@ async def get_provider(desk: Desk, asked: Asked, _: list[Attempt]) -> Reply:
 
 
 def _change(
-    change: Callable[[Roster, str], Awaitable[None]],
+    change: Callable[[Roster, str], Awaitable[object]],
 ) -> Callable[[Desk, Asked, list[Attempt]], Awaitable[Reply]]:
     async def post(desk: Desk, asked: Asked, _: list[Attempt]) -> Reply:
         parse_query(asked.query, ())

@@ -33,7 +33,8 @@ Receipt = Mapping[str, str]
 
 def pieces(bars: Bars, form: Form, receipt: Receipt) -> Iterator[Piece]:
     """The body; of json, rows and msgpack the value of its `bars`. `receipt` goes where a format has room for it."""
-    return _RENDER[form.format.name](bars, form.times, receipt)
+    whole = Bars(*(np.ascontiguousarray(column) for column in bars.columns()))
+    return _RENDER[form.format.name](whole, form.times, receipt)
 
 
 def instant(at_us: int, times: str) -> int | str:

@@ -10,7 +10,7 @@ from typing import Any
 from timebase.api import backfill, coverage, data, explain, health, metrics, pages, providers, symbols
 from timebase.api import parameters as p
 from timebase.api.exchange import JSON, Asked, Desk, Reply
-from timebase.api.faults import BadBody, BodyTooLarge, DeadlineExceeded, UnsupportedMedia
+from timebase.api.faults import BadBody, BodyTooLarge, BodyTooSlow, CrossOrigin, DeadlineExceeded, UnsupportedMedia
 from timebase.api.negotiate import FORMATS
 from timebase.api.parameters import Parameter
 from timebase.api.parse import BACKFILL, DATA, DATA_OF_ANY
@@ -58,7 +58,7 @@ class Route:
 
 _ASKING = (UnknownSymbol, NotSupported, BadParameter, AllProvidersFailed, StoreUnavailable, DeadlineExceeded)
 _STORED = (UnknownSymbol, BadParameter, StoreUnavailable, DeadlineExceeded)
-_BODY = (BadBody, BodyTooLarge, UnsupportedMedia)
+_POSTED = (BodyTooLarge, BodyTooSlow, CrossOrigin, DeadlineExceeded)
 _BARS = {each.media: _schema for each, _schema in zip(
     FORMATS.values(), ("Bars", "Bars", "Lines", "Text", "Binary", "Binary", "Binary", "Binary"), strict=True
 )}  # fmt: skip
@@ -76,7 +76,7 @@ ROUTES = (
     Route(
         "/backfill", backfill.post_backfill, "postBackfill", "Fetch and store what a range lacks, without sending bars",
         method="POST", body=BACKFILL, replies={JSON: "Completion"},
-        faults=(*_ASKING, UnknownProvider, *_BODY), is_long=True,
+        faults=(*_ASKING, UnknownProvider, *_POSTED, BadBody, UnsupportedMedia), is_long=True,
     ),
     Route(
         "/explain/{symbol}", explain.get_explain, "explain", "Who would be asked, in which order and why",
@@ -111,7 +111,7 @@ ROUTES = (
         Route(
             f"/providers/{{slug}}/{verb}", providers.ACTIONS[verb], f"{verb}Provider", summary, method="POST",
             replies={JSON: "Provider"}, tag="providers",
-            faults=(UnknownProvider, BadParameter, ConfigError, BodyTooLarge, DeadlineExceeded),
+            faults=(UnknownProvider, BadParameter, ConfigError, *_POSTED),
         )
         for verb, summary in (
             ("enable", "Start a provider, also one that failed to authenticate"),

@@ -35,8 +35,8 @@ _YES: Schema = {"type": "boolean"}
 _TIME: Schema = {"type": ["integer", "string"], "description": "As `times` says: epoch ms, epoch s or ISO 8601."}
 _TIME_OR_NULL: Schema = {"type": ["integer", "string", "null"]}
 _INTERVAL: Schema = {"type": "string", "enum": [i.value for i in Interval]}
-_RANGES = _list({"type": "array", "prefixItems": [_TIME, _TIME], "minItems": 2, "maxItems": 2})
-_MISSING = _list({"type": "array", "prefixItems": [_TIME, _TIME, _TEXT], "minItems": 3, "maxItems": 3})
+_RANGES = _list({"type": "array", "items": _TIME, "minItems": 2, "maxItems": 2})
+_MISSING = _list({"type": "array", "items": _TIME, "minItems": 3, "maxItems": 3, "description": "from, to, why"})
 _COVERED = _object({"complete": _YES, "missing": _MISSING})
 _INSTRUMENT = {
     "symbol": _TEXT,
@@ -120,7 +120,7 @@ SCHEMAS: Mapping[str, Schema] = {
         "version": _TEXT,
         "started": _TEXT,
         "uptime_s": _WHOLE,
-        "database": {"type": "object", "properties": {"is_up": _YES, "reason": _TEXT}, "required": ["is_up", "reason"]},
+        "database": {"type": "object", "properties": {"is_up": _YES, "reason": _TEXT}, "required": ["is_up"]},
         "actors": {"type": "object", "additionalProperties": _TEXT},
         "providers": _list(_object({"slug": _TEXT, "state": _TEXT, "reason": _TEXT})),
         "broken": _TEXTS,

@@ -62,18 +62,19 @@ async def _listen(settings: ApiSettings) -> list[trio.SocketListener]:
 async def _serve(app: AsgiApp, settings: ApiSettings, listeners: list[trio.SocketListener], stop: trio.Event) -> None:
     """Shielded: how it ends is in the code below, whoever cancels."""
     context = WorkerContext(None)
-    config, wrapped = _config(), wrap_app(app, 0, "asgi")
+    config, wrapped = _config(settings), wrap_app(app, 0, "asgi")
     living: set[Connection] = set()
 
     async def serve_one(stream: trio.SocketStream) -> None:
         connection = Connection(stream, settings.stalled_s)
         living.add(connection)
         try:
-            await TCPServer(wrapped, config, context, ConnectionState({}), connection)  # type: ignore[arg-type]
+            await _Conversation(wrapped, config, context, ConnectionState({}), connection).run()  # type: ignore[arg-type]
         except Exception:
             log.exception("a connection failed; the others go on")
         finally:
             living.discard(connection)
+            connection.ended.set()
 
     with trio.CancelScope(shield=True):
         async with trio.open_nursery() as connections:
@@ -84,17 +85,25 @@ async def _serve(app: AsgiApp, settings: ApiSettings, listeners: list[trio.Socke
             await context.terminated.set()  # idle connections close now, busy ones after their reply
             with trio.move_on_after(settings.grace_s):
                 while living:
-                    await next(iter(living)).closed.wait()
+                    await next(iter(living)).ended.wait()
             for connection in tuple(living):
                 connection.abort()
             connections.cancel_scope.cancel()
 
 
-def _config() -> Config:
+class _Conversation(TCPServer):
+    """One connection. It ends when its client goes, not when the client would have been idle for long enough."""
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
+
+
+def _config(settings: ApiSettings) -> Config:
     config = Config()
     config.accesslog = None
     config.errorlog = logging.getLogger("timebase.api.hypercorn")
     config.include_server_header = False
-    config.keep_alive_timeout = 75
+    config.keep_alive_timeout = settings.idle_s
     config.keep_alive_max_requests = 1_000_000
     return config

@@ -1,6 +1,7 @@
 """GET /symbols, /symbols/{symbol} and /symbols/{symbol}/providers: what the store and the manifests know."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from difflib import get_close_matches
 
 from timebase.api import parameters as p
 from timebase.api.exchange import Asked, Desk, Reply, json_reply
@@ -22,7 +23,9 @@ async def list_symbols(desk: Desk, asked: Asked, _: list[Attempt]) -> Reply:
     class_name = given.get(p.ASSET_CLASS)
     asset_class = AssetClass(class_name) if class_name else None
     stored = await desk.services.store.list_symbols(wanted, asset_class, after, limit + 1)
-    listed = [each for each in _listed(desk) if _fits(each, wanted, asset_class) and each.symbol > after]
+    listed = [
+        each for each in desk.services.roster.symbols() if _fits(each, wanted, asset_class) and each.symbol > after
+    ]
     known = {each.symbol: each for each in (*listed, *stored)}
     page = [known[symbol] for symbol in sorted(known)[: limit + 1]]
     return json_reply({
@@ -60,15 +63,14 @@ async def get_symbol_providers(desk: Desk, asked: Asked, _: list[Attempt]) -> Re
 
 async def find_instrument(desk: Desk, symbol: str) -> Instrument:
     """Raises: UnknownSymbol with near ones, when neither the store nor a manifest knows it."""
+    listed = desk.services.roster.symbols()
     stored = await desk.services.store.instrument(symbol)
-    found = stored or next((each for each in _listed(desk) if each.symbol == symbol), None)
+    found = stored or next((each for each in listed if each.symbol == symbol), None)
     if found is None:
-        raise UnknownSymbol(symbol, await desk.services.store.near_symbols(symbol, NEAR))
+        near = get_close_matches(symbol, [each.symbol for each in listed], NEAR)
+        stored_near = await desk.services.store.near_symbols(symbol, NEAR)
+        raise UnknownSymbol(symbol, tuple(dict.fromkeys((*near, *stored_near)))[:NEAR])
     return found
-
-
-def _listed(desk: Desk) -> Sequence[Instrument]:
-    return [instrument for state in desk.services.roster.all() for instrument in state.manifest.symbols]
 
 
 def _fits(instrument: Instrument, wanted: str, asset_class: AssetClass | None) -> bool:

@@ -12,8 +12,14 @@ EARLIEST_US = to_us(datetime(1900, 1, 1, tzinfo=UTC))
 LATEST_US = to_us(datetime(2200, 1, 1, tzinfo=UTC))
 FORMS = "2020-01-31, 2020-01-31T14:30:00Z, epoch seconds or milliseconds, now, -30d (s m h d w mo y before now)"
 
-_RELATIVE = re.compile(r"-(\d{1,9})(s|min|m|h|d|w|wk|mo|y)")
-_NUMBER = re.compile(r"-?\d{1,18}(\.\d{1,9})?")
+# What parse_time reads looks like this (and is then read): the description of the API promises no more.
+PATTERN = (
+    r"now|-[0-9]{1,9}(s|min|m|h|d|w|wk|mo|y)|-?[0-9]{1,18}(\.[0-9]{1,9})?|[0-9]{4}-[0-9]{2}"
+    r"|([0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8})([T ][0-9:.]{2,15}(Z|[ +-][0-9:]{2,5})?)?"
+)
+_FORM = re.compile(PATTERN)
+_RELATIVE = re.compile(r"-([0-9]+)([a-z]+)")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _LOST_PLUS = re.compile(r"(?<=\d) (?=\d\d:?\d\d$)")  # `+02:00` in a URL that nobody escaped arrives as ` 02:00`
 _UNITS_US = {
     "s": SECOND_US, "min": MINUTE_US, "m": MINUTE_US, "h": 60 * MINUTE_US, "d": DAY_US, "w": 7 * DAY_US,
@@ -24,7 +30,7 @@ _MILLISECONDS_FROM = 1e11  # as seconds that is the year 5138, as milliseconds M
 
 def parse_time(text: str, now_us: int) -> int:
     """Raises: ValueError that says what is wrong with it. A time without a zone is UTC."""
-    at_us = _read(text.strip(), now_us)
+    at_us = _read(text, now_us) if _FORM.fullmatch(text) else None
     if at_us is None:
         raise ValueError(f"{text!r} is not a time; write {FORMS}")
     if not EARLIEST_US <= at_us <= LATEST_US:

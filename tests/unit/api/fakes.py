@@ -1,13 +1,18 @@
 """A server without providers and without a database: what the API is tested on, through the Protocols it asks for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import trio
 from prometheus_client import CollectorRegistry
 
+from timebase.api.server import run_api
+from timebase.api.services import ApiSettings
 from timebase.errors import AllProvidersFailed, StoreUnavailable, TimeBaseError, UnknownProvider, UnknownSymbol
 from timebase.history.answer import Answer, Completion, Freshness, Missing
 from timebase.manifest.manifest import Manifest, Option, RateWindow
@@ -15,6 +20,7 @@ from timebase.model.bars import Bars
 from timebase.model.demand import Question
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
+from timebase.model.lru import ByteLru
 from timebase.model.receipt import Attempt
 from timebase.model.series import Series
 from timebase.model.timerange import Ranges, TimeRange
@@ -32,6 +38,23 @@ def make_bars(question: Question) -> Bars:
     time = np.arange(question.range.start_us, question.range.end_us, step_us, dtype=np.int64)
     wave = np.sin(time / 1e13) * 10 + 100
     return Bars.of(time, wave, wave + 1 / 3, wave - 1 / 3, wave + 0.1, np.round(wave * 1000), (time // step_us) % 4)
+
+
+@asynccontextmanager
+async def open_api(services: "FakeServices", cache_bytes: int = 10_000_000, **settings: Any) -> AsyncIterator[int]:
+    """The API on a real socket, while the block runs. Yields its port."""
+    cache: ByteLru[Any, bytes] = ByteLru(cache_bytes)
+    async with trio.open_nursery() as nursery:
+        yield await nursery.start(run_api, services, ApiSettings(**{"port": 0, **settings}), cache)
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_client(services: "FakeServices", **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    async with open_api(services, **settings) as port:
+        url = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(base_url=url, headers={"Accept-Encoding": "identity"}, timeout=30) as client:
+            yield client
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +109,9 @@ class FakeRoster:
 
     def broken(self) -> Sequence[FakeBroken]:
         return self.faults
+
+    def symbols(self) -> Sequence[Instrument]:
+        return (DEMO,)
 
     async def enable(self, slug: str) -> None:
         await self._set(slug, "ready")
