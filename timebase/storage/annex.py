@@ -14,7 +14,7 @@ import asyncpg
 import outcome
 import trio
 import uvloop
-from asyncpg import PostgresError  # type: ignore[attr-defined]
+from asyncpg import InterfaceError, PostgresError  # type: ignore[attr-defined]
 from asyncpg.pool import PoolConnectionProxy
 
 from timebase.storage.faults import is_away, is_lost, translated
@@ -144,7 +144,12 @@ async def _abandon(connection: Connection) -> None:
     """
     with suppress(Exception):
         await asyncio.wait_for(connection.execute("SELECT"), CANCEL_S)
-    connection.terminate()
+    _terminate(connection)
+
+
+def _terminate(connection: Connection) -> None:
+    with suppress(InterfaceError):  # it broke of itself, and the pool has it back already
+        connection.terminate()
 
 
 def _told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -209,7 +214,7 @@ class _Job:
         """A database that hangs does not hear of a cancellation either, and the pool needs its place back."""
         if self._task is not None and not self._task.done():
             for connection in self._held:
-                connection.terminate()
+                _terminate(connection)
             self._send_back(outcome.Error(trio.TooSlowError()))
 
 

@@ -15,7 +15,7 @@ _AWAY = (
     asyncpg.ReadOnlySQLTransactionError,  # a failover left us with a replica
     asyncpg.TransactionRollbackError,  # a deadlock with somebody else's transaction
 )
-_LOST = ("closed", "closing", "terminated", "lost")
+_LOST = ("closed", "closing", "terminated", "lost", "released back")
 
 
 class StoreFault(TimeBaseError):

@@ -1,0 +1,90 @@
+"""What TimescaleDB adds, and that plain PostgreSQL gives the same answers without it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from integration.market import ALWAYS, MONDAY_US, a_series, batch, cut, days, minutes
+
+from timebase.model.interval import Interval
+from timebase.model.timerange import DAY_US
+from timebase.storage.annex import Annex, Connection, open_annex
+from timebase.storage.faults import StoreFault
+from timebase.storage.store import Store, open_store
+
+
+@pytest.fixture
+async def annex(database_url: str) -> AsyncIterator[Annex]:
+    async with open_annex(database_url) as opened:
+        yield opened
+
+
+async def scalar(conn: Connection, query: str) -> object:
+    return await conn.fetchval(query)
+
+
+async def test_bars_are_a_hypertable_exactly_where_the_extension_is(store: Store, annex: Annex) -> None:
+    has_extension = await annex.run(scalar, "SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'")
+    assert store.has_timescale == bool(has_extension)
+    if not store.has_timescale:
+        with pytest.raises(StoreFault):
+            await store.compression()
+        return
+    query = "SELECT compression_enabled FROM timescaledb_information.hypertables WHERE hypertable_name = 'bars'"
+    assert await annex.run(scalar, query) is True
+
+
+async def test_compressed_bars_are_read_revised_and_added_to_as_before(store: Store) -> None:
+    series, bars = await a_series(store), minutes(100_000)
+    await store.put(cut(series, bars.pick(slice(0, None, 2))))
+    if store.has_timescale:
+        await store.compress_now()
+        compression = await store.compression()
+        assert compression.compressed == compression.chunks > 1
+    old = await store.read(series, ALWAYS)
+    assert old.equals(bars.pick(slice(0, None, 2)))
+    changed = bars.pick(slice(None))
+    changed.close[::1_000] += 1
+    durables = await store.put(cut(series, changed))
+    assert sum(durable.new for durable in durables) == 50_000
+    assert sum(durable.revised for durable in durables) == 100
+    assert (await store.read(series, ALWAYS)).close.tolist() == changed.close.tolist()
+    as_of = durables[0].batch.fetched_us - 1
+    assert (await store.read(series, ALWAYS, as_of_us=as_of)).equals(old)
+    await store.forget_before([Interval.M1], MONDAY_US + 60 * DAY_US)
+    assert (await store.holding(series.id)).first_us == MONDAY_US + 60 * DAY_US
+
+
+async def test_sixty_years_of_days_are_stored_and_read(store: Store) -> None:
+    series = await a_series(store, Interval.D1)
+    bars = minutes(365 * 60, MONDAY_US - 365 * 60 * DAY_US, DAY_US)
+    await store.put([batch(series, bars)])
+    assert (await store.read(series, ALWAYS)).equals(bars)
+
+
+@pytest.mark.parametrize("after_days", [30, None])
+async def test_when_chunks_are_compressed_is_a_setting(
+    database_url: str, annex: Annex, tmp_path: Path, after_days: int | None
+) -> None:
+    async with open_store(database_url, tmp_path, compress_after_days=after_days) as store:
+        if store.has_timescale:
+            query = "SELECT config->>'compress_after' FROM timescaledb_information.jobs WHERE hypertable_name = 'bars'"
+            assert await annex.run(scalar, query) == (after_days and f"{after_days} days")
+
+
+async def test_the_views_show_what_the_store_reads(store: Store, annex: Annex) -> None:
+    minute, daily = await a_series(store), await a_series(store, Interval.D1)
+    await store.put([batch(minute, minutes(5)), batch(daily, minutes(1), days(0, 1))])
+
+    async def rows(conn: Connection, query: str) -> list[tuple[object, ...]]:
+        return [tuple(row) for row in await conn.fetch(query)]
+
+    seen = await annex.run(
+        rows, "SELECT symbol, provider, interval, close FROM time_series_data ORDER BY interval, time"
+    )
+    assert [row[:3] for row in seen] == [("AAPL", "demo", "1d")] + [("AAPL", "demo", "1m")] * 5
+    assert [row[3] for row in seen[1:]] == (await store.read(minute, ALWAYS)).close.tolist()
+    (day,) = await annex.run(rows, "SELECT date::text, symbol, open FROM daily_ohlcv")
+    assert day[:2] == ("2024-01-01", "AAPL")
+    (forming,) = await annex.run(rows, "SELECT DISTINCT metadata->'forming' FROM time_series_data")
+    assert forming == ("false",)
