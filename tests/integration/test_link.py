@@ -138,6 +138,9 @@ class Plugin(Provider):
         return [Instrument(0, f"{query}{i}", AssetClass.STOCK, currency="USD") for i in range(limit + 5)]
 
 class Threaded(Provider):
+    backend = os.environ.get("BACKEND", "asyncio")
+    stopped = threading.Event()
+
     def setup(self):
         self.options["ready"] = True
 
@@ -151,6 +154,10 @@ class Threaded(Provider):
             time.sleep(3600)
         if request.symbol == "SPEND":
             self.spend_sync(2)
+        if request.symbol == "ENDLESS":
+            return self.endless(request)
+        if request.symbol == "STOPPED":
+            self.stopped.wait()
         if request.symbol == "WAIT":
             return self.wait(request)
         return self.pages(request)
@@ -158,6 +165,13 @@ class Threaded(Provider):
     def pages(self, request):
         for page in range(10):
             yield minutes(request.start_us + page * MINUTE, 1)
+
+    def endless(self, request):
+        try:
+            for page in range(10**9):
+                yield minutes(request.start_us + page * MINUTE, 1)
+        finally:
+            self.stopped.set()
 
     async def wait(self, request):
         return [minutes(request.start_us, 1)]
@@ -460,6 +474,16 @@ async def test_plain_methods_run_in_threads(start: Start) -> None:
         assert len(await ask_bars(running, "WAIT")) == 1
         assert len(await ask_bars(running, "SPEND")) == 10
         assert running.spent == [2]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+async def test_leaving_early_stops_a_generator_in_a_thread(start: Start, backend: str) -> None:
+    async with start("Threaded", backend=backend) as running:
+        await running.hello()
+        with trio.fail_after(20):
+            async with running.link.history(a_demand("ENDLESS")) as answer:
+                await anext(answer)
+        assert len(await ask_bars(running, "STOPPED")) == 10
 
 
 async def test_a_thread_that_hangs_blocks_nobody_and_ends_with_the_process(start: Start) -> None:

@@ -1,17 +1,17 @@
 """One question in the plugin: the provider's answer, sync or async, goes out as messages, at the asker's pace."""
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable
+from contextlib import aclosing, closing, nullcontext
 from inspect import isawaitable
 from typing import Any, Protocol
 
 import anyio
-import anyio.from_thread
-import anyio.to_thread
 
 from timebase.errors import ProviderError, Unsupported, Upstream, UpstreamTimeout
 from timebase.model.instrument import CorporateAction
 from timebase.sdk.bars import Bars
 from timebase.sdk.provider import Answered, HistoryRequest, Part, Provider, is_async
+from timebase.sdk.threads import in_loop, in_thread
 from timebase.wire.envelope import Type, pack_message
 from timebase.wire.instruments import action_row
 
@@ -37,7 +37,11 @@ class Outflow:
         self._send = send
         self._batch_rows = batch_rows
         self._actions: list[CorporateAction] = []
-        self.credit = anyio.Semaphore(credit)
+        self._credit = anyio.Semaphore(credit)
+
+    def grant(self, n: int) -> None:
+        for _ in range(n):
+            self._credit.release()
 
     async def put(self, part: Part) -> None:
         if isinstance(part, Bars):
@@ -53,13 +57,13 @@ class Outflow:
         rows = [action_row(action) for action in self._actions]
         self._actions.clear()
         for first in range(0, len(rows), ACTION_ROWS):
-            await self.credit.acquire()
+            await self._credit.acquire()
             await self._send(pack_message(Type.ACTIONS, self._id, rows=rows[first : first + ACTION_ROWS]))
 
     async def _put_bars(self, bars: Bars) -> None:
         for first in range(0, len(bars), self._batch_rows):
             end = min(first + self._batch_rows, len(bars))
-            await self.credit.acquire()
+            await self._credit.acquire()
             await self._send(pack_message(Type.BARS, self._id, n=end - first, **bars.column_bytes(first, end)))
 
 
@@ -69,8 +73,7 @@ async def answer_history(provider: Provider, request: HistoryRequest, out: Sink)
         given: Any = provider.history(request)
         await _put_all(await given if isawaitable(given) else given, out)
     else:
-        leftovers = await anyio.to_thread.run_sync(_answer_in_thread, provider, request, out, abandon_on_cancel=True)
-        for leftover in leftovers:
+        for leftover in await in_thread(_answer_in_thread, provider, request, out):
             await _put_all(await leftover if isawaitable(leftover) else leftover, out)
 
 
@@ -82,13 +85,19 @@ def _answer_in_thread(provider: Provider, request: HistoryRequest, out: Sink) ->
     given = provider.history(request)
     if isawaitable(given) or isinstance(given, AsyncIterable):
         return (given,)
-    for part in _parts(given):
-        anyio.from_thread.run(out.put, part)
+    # Closed here and now also when the question is withdrawn, not when the garbage collector comes by.
+    with closing(given) if isinstance(given, Generator) else nullcontext():
+        for part in _parts(given):
+            in_loop(out.put, part)
     return ()
 
 
 async def _put_all(given: Answered, out: Sink) -> None:
-    if isinstance(given, AsyncIterable):
+    if isinstance(given, AsyncGenerator):
+        async with aclosing(given):  # also when the question is withdrawn between two pages
+            async for part in given:
+                await out.put(part)
+    elif isinstance(given, AsyncIterable):
         async for part in given:
             await out.put(part)
     else:
@@ -117,7 +126,7 @@ async def call(method: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401
     """Call a provider's method, in a worker thread when it is plain `def`."""
     if is_async(method):
         return await method(*args)
-    (given,) = await anyio.to_thread.run_sync(lambda: (method(*args),), abandon_on_cancel=True)
+    (given,) = await in_thread(lambda: (method(*args),))
     return await given if isawaitable(given) else given
 
 

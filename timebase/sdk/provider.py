@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-import anyio.from_thread
-
 from timebase.model.instrument import AssetClass, CorporateAction, Instrument, classify
 from timebase.model.interval import Interval
 from timebase.model.timerange import to_datetime, to_us
 from timebase.sdk.bars import Bars
+from timebase.sdk.threads import in_loop
 
 Part = Bars | CorporateAction | Iterable[CorporateAction]
 Answered = Part | Iterable[Part] | AsyncIterable[Part] | None
@@ -108,7 +107,7 @@ class Provider:
     def spend_sync(self, n: int = 1) -> None:
         """The same from a method that is plain `def`."""
         if self._ask_to_spend is not None:
-            anyio.from_thread.run(self.spend, n)
+            in_loop(self.spend, n)
 
     @classmethod
     def methods(cls) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from timebase.model.interval import Interval
 from timebase.sdk.answering import Outflow, answer_history, call, typed
 from timebase.sdk.entrypoint import load_provider
 from timebase.sdk.provider import HistoryRequest, Provider
+from timebase.sdk.threads import is_cancelled
 from timebase.wire.envelope import BATCH_ROWS, Message, Type, pack_error, pack_message, parse_error
 from timebase.wire.instruments import instrument_row
 
@@ -60,9 +61,9 @@ class Questions:
             except LinkClosed:
                 raise
             except Exception as problem:  # noqa: BLE001 - a provider may raise anything; the asker shall hear of it
-                await self._link.send(pack_error(id_, _told(problem)))
-        self._scopes.pop(id_, None)
-        self._outflows.pop(id_, None)
+                if not is_cancelled():
+                    await self._link.send(pack_error(id_, _told(problem)))
+        del self._scopes[id_]
 
     async def history(self, provider: Provider, message: Message, batch_rows: int) -> bytes:
         request = HistoryRequest(
@@ -74,8 +75,11 @@ class Questions:
         )
         credit = min(message.integer("credit"), MAX_CREDIT)
         out = self._outflows[message.id] = Outflow(message.id, self._link.send, credit, batch_rows)
-        await answer_history(provider, request, out)
-        await out.flush()
+        try:
+            await answer_history(provider, request, out)
+            await out.flush()
+        finally:
+            del self._outflows[message.id]
         warnings = {"warnings": request.warnings} if request.warnings else {}
         return pack_message(Type.END, message.id, **warnings)
 
@@ -87,8 +91,7 @@ class Questions:
 
     def credit(self, message: Message) -> None:
         if (out := self._outflows.get(message.id)) is not None:
-            for _ in range(min(message.integer("n", 1), MAX_CREDIT)):
-                out.credit.release()
+            out.grant(min(message.integer("n", 1), MAX_CREDIT))
 
     def cancel(self, id_: int) -> None:
         if (scope := self._scopes.get(id_)) is not None:
@@ -212,7 +215,8 @@ async def _closing(ready: list[Provider]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        with anyio.move_on_after(GRACE_S, shield=True):
+        _exit_in(GRACE_S)
+        with anyio.CancelScope(shield=True):
             for provider in ready:
                 await call(provider.close)
 
@@ -239,6 +243,13 @@ def _call_soon(backend: str) -> Callable[[Callable[[], object]], object]:
 
         return trio.lowlevel.current_trio_token().run_sync_soon
     return asyncio.get_running_loop().call_soon_threadsafe
+
+
+def _exit_in(seconds: float) -> None:
+    """A worker thread in a request that hangs, or a client that does not close, must not keep the process."""
+    timer = threading.Timer(seconds, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
 
 
 def _leave_at_end_of_stdin(leave: Callable[[], None]) -> None:

@@ -143,10 +143,10 @@ async def test_nothing_is_sent_without_credit() -> None:
         nursery.start_soon(out.put, bars(30))
         await trio.testing.wait_all_tasks_blocked()
         assert len(sent) == 1
-        out.credit.release()
+        out.grant(1)
         await trio.testing.wait_all_tasks_blocked()
         assert len(sent) == 2
-        out.credit.release()
+        out.grant(1)
 
 
 LIMIT = RateLimited("slow down", retry_after_s=3.0)
