@@ -4,7 +4,8 @@
 
 Data goes down, demands go up: a question becomes demands (history), a demand finds its provider (router), the
 provider's handle (supervisor) sends what the plugin answers into `raw`, and the question reads from the store once its
-tickets are complete. Nurseries are nested in the order of shutdown: the API first, then the providers, then the road.
+tickets are complete. Nurseries are nested in the order of shutdown: the API first, then the fetches under way, the
+providers, the road.
 """
 
 import os
@@ -80,13 +81,15 @@ async def _serve(
             await actors.start(providers, "registrar", run_registrar, store, roster)
             await actors.start(providers, "pruner", run_pruner, router)
             await actors.start(providers, "housekeeping", run_housekeeping, store, retention_of(settings))
-            async with trio.open_nursery() as clients:
-                historian = historian_of(settings, store, router, roster, tickets, clients)
-                services = Services(roster, store, historian, actors.states)
-                replies: ByteLru[object, bytes] = ByteLru(int((settings.cache_mb << 20) * (1 - BARS_SHARE)))
-                started(await actors.start(clients, "api", run_api, services, api_settings(settings), replies))
-                await stop.wait()
-                clients.cancel_scope.cancel()
+            async with trio.open_nursery() as flights:  # they outlast the questions that are being answered
+                historian = historian_of(settings, store, router, roster, tickets, flights)
+                async with trio.open_nursery() as clients:
+                    services = Services(roster, store, historian, actors.states)
+                    replies: ByteLru[object, bytes] = ByteLru(int((settings.cache_mb << 20) * (1 - BARS_SHARE)))
+                    started(await actors.start(clients, "api", run_api, services, api_settings(settings), replies))
+                    await stop.wait()
+                    clients.cancel_scope.cancel()
+                flights.cancel_scope.cancel()
             providers.cancel_scope.cancel()
         # raw_in is closed now: each actor ends when its inbox does, left to right.
         road.cancel_scope.deadline = trio.current_time() + DRAIN_S

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from timebase.errors import TimeBaseError
+from timebase.errors import TimeBaseError, Unavailable
 from timebase.history.cover import FAR_US
 from timebase.model.receipt import Attempt
 from timebase.model.timerange import Ranges, TimeRange
@@ -72,6 +72,9 @@ class Flights:
             await fetch(flight)
         except TimeBaseError as exc:
             flight.error = exc
+        except trio.Cancelled:
+            flight.error = Unavailable("the server is stopping")
+            raise
         finally:
             del self._by_series[series_id]
             flight.landed.set()

@@ -1,6 +1,6 @@
 import trio
 
-from timebase.errors import Upstream
+from timebase.errors import Unavailable, Upstream
 from timebase.history.flights import Flight, Flights
 from timebase.model.timerange import Ranges, TimeRange
 
@@ -62,3 +62,16 @@ async def test_an_asker_that_gives_up_does_not_end_the_flight(autojump_clock: tr
             await flight.landed.wait()
         await done.wait()
     assert flight.error is None
+
+
+async def test_a_flight_that_the_stop_cuts_off_did_not_succeed() -> None:
+    async with trio.open_nursery() as nursery:
+        flight = Flights(nursery).join(7, WANTED, lambda _: trio.sleep_forever())
+        nursery.cancel_scope.cancel()
+    assert isinstance(flight.error, Unavailable)
+
+
+def test_who_asks_for_the_present_a_moment_later_asks_for_no_more() -> None:
+    a_moment_later = Ranges((TimeRange(0, 11),))
+    assert not Flight(WANTED, is_live=True).leaves(a_moment_later)
+    assert Flight(WANTED).leaves(a_moment_later) == Ranges((TimeRange(10, 11),))

@@ -1,0 +1,152 @@
+"""Acceptance 6: the database goes in the middle of a backfill and of reads, and comes back."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import trio
+from e2e.asked import ask, backfill, bars_of, day, get, problem_of, span
+from e2e.conftest import ServerMaker
+from e2e.ledger import postmaster_of, settled, stored
+from e2e.running import Server, asking, until
+from e2e.stubs import Stub, true_bars
+
+from timebase.model.interval import Interval
+from timebase.model.timerange import MINUTE_US, Ranges, TimeRange
+from timebase.storage.embedded import Cluster, cluster_in
+
+DAY = span("2024-01-01", "2024-01-02")
+BARS = 200_000
+BEFORE = 80_000  # bars that are stored before the database goes
+WHOLE = TimeRange(day("2022-01-01"), day("2022-01-01") + BARS * MINUTE_US)
+AWAY_S = 3.0
+BACK_S = 15.0
+
+
+@pytest.fixture
+def cluster(new_home: Callable[[], Path]) -> Iterator[Cluster]:
+    """A database that nobody starts again but the test."""
+    made = cluster_in(new_home() / "postgres")
+    trio.run(made.start)
+    yield made
+    trio.run(made.stop)
+
+
+@pytest.fixture
+def stub(home: Path) -> Stub:
+    made = Stub("stub", home / "manifests", home / "stubs")
+    made.script("FILL-USD", {"page": 10_000, "gate_after": [BEFORE, "away"]}, {})
+    return made
+
+
+async def test_while_the_database_is_away_nothing_is_lost_and_everyone_is_told(
+    home: Path, serving: ServerMaker, cluster: Cluster, stub: Stub
+) -> None:
+    with serving(home, database_url=cluster.url, retention_intraday_days="never") as server:
+        async with asking(server) as client, trio.open_nursery() as nursery:
+            fresh = await ask(client, "KEPT-USD", DAY)
+            assert not fresh["meta"]["freshness"]["is_stale"]
+            nursery.start_soon(_backfill_in_vain, client)
+            await until(lambda: _is_half_stored(server))
+
+            await _stop_at_once(cluster)
+            went = trio.current_time()
+            problem = problem_of(await get(client, "NEVER-USD", DAY), 503)
+            assert (problem["code"], bool(problem["suggestions"])) == ("store_unavailable", True)
+            assert int((await get(client, "NEVER-USD", DAY)).headers["retry-after"]) > 0
+            assert (await client.get("/health")).status_code == 503
+            stale = await until(lambda: _stale(client, "KEPT-USD"), 5)
+            assert bars_of(stale).equals(true_bars(Interval.H1, DAY))
+            assert any("database" in warning for warning in stale["warnings"])
+            stub.open_gate("away")
+            await until(lambda: list((server.data_dir / "spool").glob("*.batches")))
+            await trio.sleep_until(went + AWAY_S)  # the outage itself
+            await trio.to_thread.run_sync(trio.run, cluster.start)
+
+        async with asking(server) as client:
+            await until(lambda: _is_healthy(client), BACK_S)
+            await until(lambda: _is_settled(server, WHOLE), BACK_S)
+            assert not list((server.data_dir / "spool").glob("*.batches"))
+            assert (await stored(server, "FILL-USD")).equals(true_bars(Interval.M1, WHOLE))
+            assert (await backfill(client, "FILL-USD", WHOLE)).json()["coverage"]["complete"]
+            assert stub.ranges("FILL-USD") == [WHOLE]
+            assert not (await ask(client, "KEPT-USD", DAY))["meta"]["freshness"]["is_stale"]
+            assert (await get(client, "NEVER-USD", DAY)).status_code == 200
+
+
+async def test_what_was_spooled_outlives_a_killed_server(
+    home: Path, serving: ServerMaker, cluster: Cluster, stub: Stub
+) -> None:
+    with serving(home, database_url=cluster.url, retention_intraday_days="never") as server:
+        async with asking(server) as client, trio.open_nursery() as nursery:
+            nursery.start_soon(_backfill_in_vain, client)
+            await until(lambda: _is_half_stored(server))
+            await _stop_at_once(cluster)
+            stub.open_gate("away")
+            # The backfill ends when its last batch is safe on disk.
+        server.kill()
+        await trio.to_thread.run_sync(trio.run, cluster.start)
+        await trio.to_thread.run_sync(server.start)
+        await until(lambda: _is_settled(server, WHOLE), BACK_S)
+        assert (await stored(server, "FILL-USD")).equals(true_bars(Interval.M1, WHOLE))
+        assert stub.ranges("FILL-USD") == [WHOLE]
+
+
+async def test_the_embedded_database_is_started_again_when_it_dies(
+    home: Path, serving: ServerMaker, stub: Stub
+) -> None:
+    if "TIMEBASE_TEST_DATABASE_URL" in os.environ:
+        pytest.skip("this run has no embedded database")
+    with serving(home, retention_intraday_days="never") as server:
+        async with asking(server) as client, trio.open_nursery() as nursery:
+            nursery.start_soon(_backfill_patiently, client)
+            await until(lambda: _is_half_stored(server))
+            pid = postmaster_of(server.data_dir)
+            os.kill(pid, signal.SIGKILL)
+            stub.open_gate("away")
+            await until(lambda: _is_healthy(client), BACK_S)
+        assert postmaster_of(server.data_dir) != pid
+        await until(lambda: _is_settled(server, WHOLE), BACK_S)
+        assert (await stored(server, "FILL-USD")).equals(true_bars(Interval.M1, WHOLE))
+
+
+async def _backfill_in_vain(client: httpx.AsyncClient) -> None:
+    """It cannot be told complete while the database is away."""
+    assert problem_of(await backfill(client, "FILL-USD", WHOLE), 503)["code"] == "store_unavailable"
+
+
+async def _backfill_patiently(client: httpx.AsyncClient) -> None:
+    async def is_done() -> bool:
+        return (await backfill(client, "FILL-USD", WHOLE)).status_code == 200
+
+    await until(is_done, 2 * BACK_S)
+
+
+async def _stop_at_once(cluster: Cluster) -> None:
+    """As a crash would: no connection is let end its work."""
+    postmaster = psutil.Process(postmaster_of(cluster.folder.parent))
+    postmaster.send_signal(signal.SIGQUIT)
+    await until(lambda: not cluster.is_running)
+
+
+async def _is_half_stored(server: Server) -> bool:
+    # The page before the pause waits for the one after it.
+    parts = (await settled(server, "FILL-USD")).parts
+    return bool(parts) and parts[0].length_us >= (BEFORE - 10_000) * MINUTE_US
+
+
+async def _is_settled(server: Server, within: TimeRange) -> bool:
+    return not Ranges((within,)) - await settled(server, "FILL-USD")
+
+
+async def _is_healthy(client: httpx.AsyncClient) -> bool:
+    return (await client.get("/health")).status_code == 200
+
+
+async def _stale(client: httpx.AsyncClient, symbol: str) -> dict | None:
+    answer = await ask(client, symbol, DAY)
+    return answer if answer["meta"]["freshness"]["is_stale"] else None
