@@ -1,0 +1,110 @@
+"""kill -9 in the middle: the ledger and the bars agree, and what was told is there."""
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import trio
+from integration.doomed_writer import BARS
+from integration.market import ALWAYS, MONDAY_US, a_series, minutes
+from integration.plug import open_plug
+
+from timebase.model.bars import Batch, Durable
+from timebase.model.timerange import MINUTE_US, Ranges, TimeRange
+from timebase.storage.spool import open_spool
+from timebase.storage.store import Store, open_store
+from timebase.storage.writer import run_writer
+
+DOOMED = Path(__file__).with_name("doomed_writer.py")
+
+
+class Doomed:
+    """A running doomed writer and what it has told so far."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self._process = process
+        self.told: list[tuple[str, int]] = []
+
+    async def listen(self) -> None:
+        text = b""
+        assert self._process.stdout is not None
+        async for data in self._process.stdout:
+            *lines, text = (text + data).split(b"\n")
+            self.told += [(line.split()[0].decode(), int(line.split()[1])) for line in lines]
+
+    async def has_told(self, n: int) -> None:
+        with trio.fail_after(60):
+            while len(self.told) < n:  # noqa: ASYNC110
+                await trio.sleep(0.002)
+
+
+@asynccontextmanager
+async def open_doomed(url: str, folder: Path) -> AsyncIterator[Doomed]:
+    """Killed, not ended, when the block is left."""
+    command = [sys.executable, DOOMED, url, folder]
+    # It finds `timebase` and `integration` where this process found them.
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    start = partial(trio.run_process, command, stdout=subprocess.PIPE, check=False, env=environ)
+    async with trio.open_nursery() as nursery:
+        process = await nursery.start(start)
+        doomed = Doomed(process)
+        nursery.start_soon(doomed.listen)
+        yield doomed
+        process.kill()
+
+
+async def check(store: Store, told_us: int) -> int:
+    """Everything that is said to be there is there, and nothing else. Returns: the end of what is there."""
+    series = await a_series(store)
+    complete = (await store.coverage(series.id)).complete
+    stored = await store.read(series, ALWAYS)
+    end_us = complete.parts[-1].end_us if complete else MONDAY_US
+    assert complete == (Ranges((TimeRange(MONDAY_US, end_us),)) if complete else Ranges())
+    assert stored.equals(minutes(BARS).within(MONDAY_US, end_us))
+    assert end_us >= told_us
+    return end_us
+
+
+async def test_a_server_killed_while_it_writes_leaves_whole_transactions(
+    store: Store, database_url: str, tmp_path: Path
+) -> None:
+    end_us = MONDAY_US
+    for wait in (1, 3, 8, 12, 60):
+        async with open_doomed(database_url, tmp_path) as doomed:
+            await doomed.has_told(min(wait, (MONDAY_US + BARS * MINUTE_US - end_us) // (20_000 * MINUTE_US)))
+        told_us = doomed.told[-1][1]
+        store._touch((await a_series(store)).id)
+        end_us = await check(store, told_us)
+    assert end_us == MONDAY_US + BARS * MINUTE_US
+
+
+async def test_a_server_killed_while_it_spools_has_lost_nothing_that_it_told(database_url: str, tmp_path: Path) -> None:
+    async with open_plug(database_url) as plug:
+        async with open_doomed(plug.url, tmp_path) as doomed:
+            await doomed.has_told(2)
+            await plug.pull()
+            while not doomed.told or doomed.told[-1][0] != "spooled":
+                await doomed.has_told(len(doomed.told) + 1)
+            await doomed.has_told(len(doomed.told) + 5)
+        await plug.push()
+    told_us = doomed.told[-1][1]
+    async with open_store(database_url, tmp_path) as store:
+        await drain(store, tmp_path)
+        await check(store, told_us)
+
+
+async def drain(store: Store, folder: Path) -> None:
+    """What the next start does."""
+    with open_spool(folder / "spool", 1 << 30) as spool:
+        inlet, inbox = trio.open_memory_channel[Batch](4)
+        outbox, outlet = trio.open_memory_channel[Durable](4)
+        async with inlet, outlet, trio.open_nursery() as nursery:
+            await nursery.start(run_writer, inbox, outbox, store, spool)
+            with trio.fail_after(60):
+                while len(spool):  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
