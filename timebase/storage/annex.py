@@ -23,8 +23,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Connection = PoolConnectionProxy
 
-# Bars are read in the order of their key. Fresh tables have no statistics, and without them the planner prefers a bitmap
-# and a sort on disk: measured, 840 ms for a million bars; along the key it takes 425 ms.
+# Bars are read in the order of their key. Fresh tables have no statistics, and without them the planner prefers a
+# bitmap and a sort on disk: measured, 840 ms for a million bars; along the key it takes 425 ms.
 SESSION = {"application_name": "timebase", "timezone": "UTC", "enable_bitmapscan": "off", "random_page_cost": "1.1"}
 CONNECT_S = 5.0
 CANCEL_S = 1.0  # a cancelled query that has not ended by then is dropped together with its connection
