@@ -1,5 +1,8 @@
 """One client's socket, as hypercorn's TCPServer wants a stream, with an end to its patience."""
 
+from collections.abc import Awaitable, Callable
+from math import inf
+
 import trio
 
 CHUNK = 1 << 20
@@ -9,9 +12,12 @@ TOGETHER = 64 * 1024  # a head and a body up to here leave as one packet
 class Connection:
     """A client that takes not one chunk in `stalled_s` is cut off: its answer's memory is needed elsewhere."""
 
-    def __init__(self, stream: trio.SocketStream, stalled_s: float) -> None:
+    def __init__(self, stream: trio.SocketStream, *, idle_s: float, stalled_s: float) -> None:
         self._stream = stream
+        self._idle_s = idle_s
         self._stalled_s = stalled_s
+        self._listening = trio.CancelScope()
+        self._rest_ends = inf
         self._head = b""
         self.socket = stream.socket
         self.ended = trio.Event()
@@ -45,7 +51,22 @@ class Connection:
             raise trio.BrokenResourceError(f"the client read nothing for {self._stalled_s:g} s")
 
     async def receive_some(self, max_bytes: int) -> bytes:
-        return await self._stream.receive_some(max_bytes)
+        """Nothing when the client has gone, or has asked nothing for `idle_s`."""
+        with trio.CancelScope(deadline=self._rest_ends) as self._listening:
+            return await self._stream.receive_some(max_bytes)
+        return b""
+
+    def rest(self) -> None:
+        """No request is under way."""
+        self._rest_ends = self._listening.deadline = trio.current_time() + self._idle_s
+
+    def wake(self) -> None:
+        """A request is."""
+        self._rest_ends = self._listening.deadline = inf
+
+    @property
+    def is_resting(self) -> bool:
+        return self._rest_ends < inf
 
     async def send_eof(self) -> None:
         await self._stream.send_eof()
@@ -56,6 +77,19 @@ class Connection:
     def abort(self) -> None:
         """Close now, also under a send that hypercorn shields from being cancelled."""
         self.socket.close()
+
+
+class Rest:
+    """What hypercorn has a task for, started and cancelled with every request: here it is a deadline."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def restart(self, group: object, action: Callable[[], Awaitable[None]]) -> None:
+        self._connection.rest()
+
+    async def stop(self) -> None:
+        self._connection.wake()
 
 
 def _is_head(data: bytes) -> bool:

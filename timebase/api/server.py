@@ -15,7 +15,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 
-from timebase.api.connection import Connection
+from timebase.api.connection import Connection, Rest
 from timebase.api.factory import create_app
 from timebase.api.front import AsgiApp
 from timebase.api.services import ApiSettings, Services
@@ -62,14 +62,16 @@ async def _listen(settings: ApiSettings) -> list[trio.SocketListener]:
 async def _serve(app: AsgiApp, settings: ApiSettings, listeners: list[trio.SocketListener], stop: trio.Event) -> None:
     """Shielded: how it ends is in the code below, whoever cancels."""
     context = WorkerContext(None)
-    config, wrapped = _config(settings), wrap_app(app, 0, "asgi")
+    config, wrapped = _config(), wrap_app(app, 0, "asgi")
     living: set[Connection] = set()
 
     async def serve_one(stream: trio.SocketStream) -> None:
-        connection = Connection(stream, settings.stalled_s)
+        connection = Connection(stream, idle_s=settings.idle_s, stalled_s=settings.stalled_s)
         living.add(connection)
         try:
-            await _Conversation(wrapped, config, context, ConnectionState({}), connection).run()  # type: ignore[arg-type]
+            conversation = TCPServer(wrapped, config, context, ConnectionState({}), connection)  # type: ignore[arg-type]
+            conversation.idle_task = Rest(connection)  # type: ignore[assignment]
+            await conversation.run()
         except Exception:
             log.exception("a connection failed; the others go on")
         finally:
@@ -82,7 +84,10 @@ async def _serve(app: AsgiApp, settings: ApiSettings, listeners: list[trio.Socke
                 accepting.start_soon(partial(trio.serve_listeners, serve_one, listeners, handler_nursery=connections))
                 await stop.wait()
                 accepting.cancel_scope.cancel()
-            await context.terminated.set()  # idle connections close now, busy ones after their reply
+            await context.terminated.set()  # busy connections close after their reply
+            for connection in tuple(living):
+                if connection.is_resting:
+                    connection.abort()
             with trio.move_on_after(settings.grace_s):
                 while living:
                     await next(iter(living)).ended.wait()
@@ -91,19 +96,10 @@ async def _serve(app: AsgiApp, settings: ApiSettings, listeners: list[trio.Socke
             connections.cancel_scope.cancel()
 
 
-class _Conversation(TCPServer):
-    """One connection. It ends when its client goes, not when the client would have been idle for long enough."""
-
-    async def _read_data(self) -> None:
-        await super()._read_data()
-        await self.idle_task.stop()
-
-
-def _config(settings: ApiSettings) -> Config:
+def _config() -> Config:
     config = Config()
     config.accesslog = None
     config.errorlog = logging.getLogger("timebase.api.hypercorn")
     config.include_server_header = False
-    config.keep_alive_timeout = settings.idle_s
     config.keep_alive_max_requests = 1_000_000
     return config

@@ -14,8 +14,8 @@ FORMS = "2020-01-31, 2020-01-31T14:30:00Z, epoch seconds or milliseconds, now, -
 
 # What parse_time reads looks like this (and is then read): the description of the API promises no more.
 PATTERN = (
-    r"now|-[0-9]{1,9}(s|min|m|h|d|w|wk|mo|y)|-?[0-9]{1,18}(\.[0-9]{1,9})?|[0-9]{4}-[0-9]{2}"
-    r"|([0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8})([T ][0-9:.]{2,15}(Z|[ +-][0-9:]{2,5})?)?"
+    r"now|-[0-9]{1,9}(s|min|m|h|d|w|wk|mo|y)|-?[0-9]{1,18}(\.[0-9]{1,9})?|[0-9]{4}-(0[1-9]|1[0-2])"
+    r"|([0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])|[0-9]{8})([T ][0-9:.]{2,15}(Z|[ +-][0-9:]{2,5})?)?"
 )
 _FORM = re.compile(PATTERN)
 _RELATIVE = re.compile(r"-([0-9]+)([a-z]+)")

@@ -1,6 +1,7 @@
 """What goes into the socket, and for how long it may stand still."""
 
 from collections.abc import Awaitable, Callable
+from math import inf
 
 import pytest
 import trio
@@ -20,9 +21,12 @@ class FakeSocket:
 
 
 class FakeStream:
-    """Remembers what it is sent; `then` is awaited after each piece."""
+    """Remembers what it is sent; `then` is awaited after each piece. Says something after a while."""
 
-    def __init__(self, then: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint) -> None:
+    def __init__(
+        self, then: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint, said_after_s: float = 0.0
+    ) -> None:
+        self.said_after_s = said_after_s
         self.sent: list[bytes] = []
         self.socket = FakeSocket()
         self.then = then
@@ -31,9 +35,13 @@ class FakeStream:
         self.sent.append(bytes(data))
         await self.then()
 
+    async def receive_some(self, max_bytes: int) -> bytes:
+        await trio.sleep(self.said_after_s)
+        return b"x"
+
 
 def connection_over(stream: FakeStream, stalled_s: float = 60.0) -> Connection:
-    return Connection(stream, stalled_s)  # type: ignore[arg-type]
+    return Connection(stream, idle_s=75.0, stalled_s=stalled_s)  # type: ignore[arg-type]
 
 
 async def test_a_head_leaves_with_the_body_that_follows() -> None:
@@ -89,3 +97,26 @@ async def test_a_send_while_the_client_goes_is_a_send_to_nobody() -> None:
 
     with pytest.raises(trio.BrokenResourceError):
         await connection_over(FakeStream(closing)).send_all(b"x")
+
+
+async def test_a_resting_client_is_left_after_a_while_and_a_waiting_one_is_not(autojump_clock: MockClock) -> None:
+    stream = FakeStream(said_after_s=100)
+    connection = connection_over(stream)
+    began = trio.current_time()
+    connection.rest()
+    assert await connection.receive_some(10) == b""
+    assert trio.current_time() - began == 75
+    connection.wake()
+    assert await connection.receive_some(10) == b"x"
+    assert trio.current_time() - began == 175
+
+
+async def test_a_client_begins_to_rest_while_it_is_listened_to(autojump_clock: MockClock) -> None:
+    stream = FakeStream(said_after_s=inf)
+    connection = connection_over(stream)
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.receive_some, 10)
+        await trio.sleep(50)
+        connection.rest()
+    assert trio.current_time() - began == 125
