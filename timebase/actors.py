@@ -23,7 +23,7 @@ class Actors:
     ) -> Any:  # noqa: ANN401 - whatever the actor says it started with
         """Returns when the actor is ready, with what it started with. What it lets out, the nursery raises."""
 
-        async def run(*, task_status: trio.TaskStatus[Any]) -> None:
+        async def run(*, task_status: trio.TaskStatus[Any]) -> None:  # noqa: ASYNC128 - the actor itself calls it
             try:
                 await actor(*args, task_status=_Noted(task_status, lambda: self._note(name, RUNNING)))
             except BaseException as exc:

@@ -42,7 +42,7 @@ class Settings:
     breaker_successes: int = 2
     max_retries: int = 2
     max_budget_wait_s: float = 30.0
-    retention_intraday_days: int | None = 365
+    retention_intraday_days: int | None = None
     retention_daily_days: int | None = None
     compress_after_days: int | None = 7
     routing: tuple[Mapping[str, object], ...] = ()
@@ -73,6 +73,16 @@ def load_settings(
 
     Raises: ConfigError with every fault found.
     """
+    settings, faults = read_settings(environ, file, overrides)
+    if faults:
+        raise ConfigError(faults)
+    return settings
+
+
+def read_settings(
+    environ: Mapping[str, str] = os.environ, file: Path | None = None, overrides: Mapping[str, object] | None = None
+) -> tuple[Settings, tuple[str, ...]]:
+    """The settings and every fault of them; where there is one, the default stands in."""
     faults: list[str] = []
     path = file or Path(environ.get("TIMEBASE_CONFIG", DEFAULT_FILE))
     is_asked_for = file is not None or "TIMEBASE_CONFIG" in environ
@@ -83,16 +93,14 @@ def load_settings(
     for name, value in (overrides or {}).items():
         given[name] = (value, "the command line")
     values = _parse_all(given, faults)
-    if faults:
-        raise ConfigError(faults)
     values.setdefault("manifests", default_manifests())
     settings = Settings(**values)  # type: ignore[arg-type]
     if not settings.is_local and not settings.token:
-        raise ConfigError([
+        faults.append(
             f"host: {settings.host} is reachable from other machines, and no token protects it; set TIMEBASE_TOKEN to "
             "a long random text (clients send it as `Authorization: Bearer …`), or listen on 127.0.0.1"
-        ])  # fmt: skip
-    return settings
+        )
+    return settings, tuple(faults)
 
 
 def default_manifests() -> tuple[Path, ...]:

@@ -70,8 +70,8 @@ def test_several_manifest_directories_are_separated_as_paths_are(tmp_path: Path)
     assert settings.manifests == (tmp_path / "a", tmp_path / "b")
 
 
-def test_retention_can_be_switched_off() -> None:
-    assert load_settings({"TIMEBASE_RETENTION_INTRADAY_DAYS": "never"}).retention_intraday_days is None
+def test_a_number_of_days_can_be_never() -> None:
+    assert load_settings({"TIMEBASE_COMPRESS_AFTER_DAYS": "never"}).compress_after_days is None
 
 
 def test_secrets_of_providers_are_not_settings() -> None:

@@ -4,14 +4,14 @@ The ledger in the database is the only state: a range that is complete there is 
 """
 
 import argparse
+import signal
 import sys
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 
 import httpx
+import trio
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -26,7 +26,7 @@ from rich.progress import (
 from rich.text import Text
 
 from timebase.api.times import parse_time
-from timebase.cli.connection import CommandFailed, open_client, problem_text
+from timebase.cli.connection import CommandFailed, Reached, problem_text, reach_server
 from timebase.clock import now_us
 from timebase.errors import BadParameter
 from timebase.model.interval import Interval, parse_interval
@@ -34,13 +34,27 @@ from timebase.model.timerange import DAY_US, TimeRange, to_datetime
 
 BARS_PER_PIECE = 50_000  # a few seconds of work: fine-grained progress, and little is asked twice after a crash
 MAX_WAIT_S = 60.0
-RETRY_S = (1, 2, 4, 8, 16, 30, 30, 30)  # for a server or database that is away for a while
+RETRY_S = (1, 2, 4, 8, 16, 30, 30, 30)  # for a server or database that is away for a while, and for a rate limit
+RETRIES_OF_A_FAILURE = 2  # when every provider failed: the server has tried each several times itself
+INTERRUPTED = 130
 
 
 @dataclass(slots=True)
-class Tally:
+class Job:
+    """What is to be fetched, how far it is, and who shows it."""
+
+    interval: Interval
+    pieces: list[TimeRange]
+    provider: str | None
+    progress: Progress
+    bar: TaskID
     new: int = 0
     failed: int = 0
+    is_interrupted: bool = False
+
+    def advance(self, pieces: int, new: int = 0) -> None:
+        self.new += new
+        self.progress.update(self.bar, advance=pieces, bars=self.new)
 
 
 class BarsPerSecond(ProgressColumn):
@@ -54,34 +68,60 @@ def run(args: argparse.Namespace) -> int:
     interval = parse_interval(args.interval)
     if interval is None:
         raise BadParameter("interval", f"{args.interval!r} is not an interval", [i.value for i in Interval])
-    whole = _range(args)
-    pieces = list(_pieces(whole, interval))
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        BarsPerSecond(),
-        TimeRemainingColumn(),
-    )
-    tally = Tally()
+    pieces = list(_pieces(_range(args), interval))
+    columns = (TextColumn("backfill"), BarColumn(), MofNCompleteColumn(), BarsPerSecond(), TimeRemainingColumn())
     console = Console(stderr=True)
-    with open_client(args.config) as client, Progress(*columns, console=console) as progress:
-        total = progress.add_task("backfill", total=len(pieces) * len(args.symbols), bars=0)
-        pool = ThreadPoolExecutor(max(1, args.jobs))
-        try:
-            for outcome in pool.map(
-                lambda symbol: _backfill_one(client, symbol, interval, pieces, args.provider, progress, total, tally),
-                args.symbols,
-            ):
-                if outcome:
-                    console.print(outcome, style="red")
-        except KeyboardInterrupt:
-            console.print("interrupted; what is stored stays, the same command goes on from here")
-            raise
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-    print(f"{tally.new:,} new bars, {tally.failed} of {len(args.symbols)} symbols failed", file=sys.stderr)  # noqa: T201
-    return 1 if tally.failed else 0
+    with reach_server(args.config) as reached, Progress(*columns, console=console) as progress:
+        bar = progress.add_task("backfill", total=len(pieces) * len(args.symbols), bars=0)
+        job = Job(interval, pieces, args.provider, progress, bar)
+        trio.run(_fetch_all, reached, args.symbols, max(1, args.jobs), job)
+    if job.is_interrupted:
+        print("interrupted; what is stored stays, the same command goes on from here", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
+    print(f"{job.new:,} new bars, {job.failed} of {len(args.symbols)} symbols failed", file=sys.stderr)  # noqa: T201
+    return 1 if job.failed else 0
+
+
+async def _fetch_all(reached: Reached, symbols: list[str], at_once: int, job: Job) -> None:
+    limit = trio.CapacityLimiter(at_once)
+    async with (
+        _until_interrupted(job),
+        httpx.AsyncClient(base_url=reached.url, headers=reached.headers, timeout=reached.timeout) as client,
+        trio.open_nursery() as nursery,
+    ):
+        for symbol in symbols:
+            nursery.start_soon(_fetch_symbol, client, symbol, job, limit)
+
+
+@asynccontextmanager
+async def _until_interrupted(job: Job) -> AsyncIterator[None]:
+    """Ctrl-C ends the block in order, and is noted."""
+    with trio.open_signal_receiver(signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                async for _ in signals:
+                    job.is_interrupted = True
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            yield
+            nursery.cancel_scope.cancel()
+
+
+async def _fetch_symbol(client: httpx.AsyncClient, symbol: str, job: Job, limit: trio.CapacityLimiter) -> None:
+    async with limit:
+        for done, piece in enumerate(job.pieces):
+            body = {"symbol": symbol, "interval": job.interval.value}
+            body |= {"start": to_datetime(piece.start_us).isoformat(), "end": to_datetime(piece.end_us).isoformat()}
+            body |= {"provider": job.provider} if job.provider else {}
+            try:
+                job.advance(1, await _post(client, body))
+            except CommandFailed as exc:
+                job.failed += 1
+                job.advance(len(job.pieces) - done)
+                job.progress.console.print(f"{symbol}: {exc}", style="red", markup=False)
+                return
 
 
 def _range(args: argparse.Namespace) -> TimeRange:
@@ -110,51 +150,28 @@ def _pieces(whole: TimeRange, interval: Interval) -> Iterator[TimeRange]:
         start_us = end_us
 
 
-def _backfill_one(
-    client: httpx.Client,
-    symbol: str,
-    interval: Interval,
-    pieces: list[TimeRange],
-    provider: str | None,
-    progress: Progress,
-    total: TaskID,
-    tally: Tally,
-) -> str | None:
-    """The error that stopped this symbol, or None."""
-    for done, piece in enumerate(pieces):
-        body = {"symbol": symbol, "interval": interval.value, "provider": provider}
-        body |= {"start": _iso(piece.start_us), "end": _iso(piece.end_us)}
-        try:
-            fetched = _post(client, {name: value for name, value in body.items() if value is not None})
-        except CommandFailed as exc:
-            tally.failed += 1
-            progress.advance(total, len(pieces) - done)
-            return f"{symbol}: {exc}"
-        tally.new += fetched
-        progress.update(total, advance=1, bars=tally.new)
-    return None
-
-
-def _post(client: httpx.Client, body: dict[str, str]) -> int:
+async def _post(client: httpx.AsyncClient, body: dict[str, str]) -> int:
     """New bars stored. Waits out a busy or restarting server, a database that is away and a rate limit."""
     said = ""
-    for pause_s in RETRY_S:
+    for tried, pause_s in enumerate(RETRY_S):
         wait_s = float(pause_s)
         try:
-            response = client.post("/api/v1/backfill", json=body)
+            response = await client.post("/api/v1/backfill", json=body)
         except httpx.HTTPError as exc:
             said = f"the server does not answer: {exc}"
         else:
-            if response.status_code not in (429, 502, 503, 504):
-                if response.is_error:
-                    raise CommandFailed(problem_text(response))
+            if response.is_success:
                 return int(response.json()["fetched"])
             said = problem_text(response)
+            if not _may_pass(response, tried):
+                break
             wait_s = min(float(response.headers.get("Retry-After", wait_s)), MAX_WAIT_S)
-        time.sleep(wait_s)
+        await trio.sleep(wait_s)
     raise CommandFailed(said)
 
 
-def _iso(at_us: int) -> str:
-    at: datetime = to_datetime(at_us)
-    return at.isoformat()
+def _may_pass(response: httpx.Response, tried: int) -> bool:
+    """Whether asking again can help."""
+    if response.status_code == httpx.codes.BAD_GATEWAY and "Retry-After" not in response.headers:
+        return tried < RETRIES_OF_A_FAILURE
+    return response.status_code in (429, 502, 503, 504)

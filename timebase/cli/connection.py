@@ -3,16 +3,15 @@
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import trio
 
-from timebase.app import run as run_server
 from timebase.config import Settings, load_settings
 from timebase.errors import TimeBaseError
 from timebase.logs import set_up_logs
@@ -26,19 +25,36 @@ class CommandFailed(TimeBaseError):
     code = "command_failed"
 
 
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A server that answers."""
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    timeout: httpx.Timeout = field(default_factory=lambda: httpx.Timeout(5.0, read=READ_TIMEOUT_S))
+
+
 @contextmanager
-def open_client(config: str | None) -> Iterator[httpx.Client]:
-    """A client of the server at TIMEBASE_SERVER or host:port; without one there, of a server started for the block."""
+def reach_server(config: str | None) -> Iterator[Reached]:
+    """The server at TIMEBASE_SERVER or host:port; without one there, a server of our own for the block."""
     settings = load_settings(file=Path(config) if config else None)
     headers = {"Authorization": f"Bearer {settings.token}"} if settings.token else {}
     named = os.environ.get("TIMEBASE_SERVER")
     url = named or _own_url(settings)
-    timeout = httpx.Timeout(5.0, read=READ_TIMEOUT_S)
     if named or _answers(url):
-        with httpx.Client(base_url=url, headers=headers, timeout=timeout) as client:
-            yield client
+        yield Reached(url, headers)
         return
-    with _own_server(settings) as own_url, httpx.Client(base_url=own_url, headers=headers, timeout=timeout) as client:
+    with _own_server(settings) as own_url:
+        yield Reached(own_url, headers)
+
+
+@contextmanager
+def open_client(config: str | None) -> Iterator[httpx.Client]:
+    """A client of the server that `reach_server` finds."""
+    with (
+        reach_server(config) as reached,
+        httpx.Client(base_url=reached.url, headers=reached.headers, timeout=reached.timeout) as client,
+    ):
         yield client
 
 
@@ -84,6 +100,8 @@ def _answers(url: str) -> bool:
 @contextmanager
 def _own_server(settings: Settings) -> Iterator[str]:
     """A server of our own on a free port of loopback, in a thread."""
+    from timebase.app import run as run_server  # who finds a running server waits for no import of another
+
     print("no server is running; starting one for this command …", file=sys.stderr)  # noqa: T201
     set_up_logs("text", "ERROR")
     is_up = threading.Event()
@@ -101,7 +119,7 @@ def _own_server(settings: Settings) -> Iterator[str]:
     def main() -> None:
         try:
             trio.run(serve)
-        except BaseException as exc:  # noqa: BLE001 - handed to the command's own thread below
+        except BaseException as exc:  # noqa: ASYNC103, BLE001 - told in the command's own thread
             box["error"] = exc
         finally:
             is_up.set()

@@ -7,15 +7,16 @@ import trio
 
 from timebase.app import store_of
 from timebase.config import Settings, load_settings
-from timebase.storage.store import StoreFacts
 
 
 def run(args: argparse.Namespace) -> int:
-    facts = trio.run(_migrate, load_settings(file=Path(args.config) if args.config else None))
-    print(f"{facts.database} is up to date: {', '.join(facts.migrations)}")  # noqa: T201
+    applied = trio.run(_migrate, load_settings(file=Path(args.config) if args.config else None))
+    for name in applied:
+        print(f"applied {name}")  # noqa: T201
+    print("the database is up to date")  # noqa: T201
     return 0
 
 
-async def _migrate(settings: Settings) -> StoreFacts:
+async def _migrate(settings: Settings) -> tuple[str, ...]:
     async with store_of(settings) as store:
-        return store.facts()
+        return store.applied_migrations

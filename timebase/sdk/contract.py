@@ -28,6 +28,7 @@ from timebase.sdk.bars import NAMES, Bars
 from timebase.sdk.provider import HistoryRequest, Part, Provider
 from timebase.wire.instruments import ACTION_KINDS
 
+CLOSE_S = 5.0
 UNKNOWN_SYMBOL = "NO-SUCH-SYMBOL"
 
 
@@ -85,7 +86,8 @@ async def _check(provider: Provider, request: HistoryRequest, unknown_symbol: st
         faults += await _unknown(provider, replace(request, symbol=unknown_symbol))
         return faults + await _finds(provider, request.symbol)
     finally:
-        await call(provider.close)
+        with anyio.move_on_after(CLOSE_S, shield=True):
+            await call(provider.close)
 
 
 def _has_bars(given: Given, request: HistoryRequest) -> Iterator[str]:

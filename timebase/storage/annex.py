@@ -105,7 +105,7 @@ class Annex:
             except PostgresError:
                 raise  # an answer like any other; the connection is as good as before
             except BaseException:
-                await _abandon(connection)
+                await _abandon(connection)  # noqa: ASYNC102 - asyncio's, and bounded in itself
                 raise
         self.is_up = True
         return result

@@ -121,7 +121,7 @@ class _Attendance:
         if self._process.returncode is None:
             self._finish(ending)
 
-    async def _run_link(
+    async def _run_link(  # noqa: ASYNC128 - the link calls it
         self,
         spend: Callable[[int], Awaitable[None]],
         *,
