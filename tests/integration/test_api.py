@@ -137,6 +137,22 @@ async def test_a_limit_alone_gives_the_newest_bars() -> None:
     assert content["next"] is None
 
 
+async def test_headers_hold_whatever_a_provider_warns_of() -> None:
+    services = FakeServices(warnings=("a\x7fb\r\nX-Evil: 1\t\ud83d".encode("utf-8", "replace").decode(), "😀"), page=3)
+    async with open_client(services) as client:
+        reply = await client.get("/api/v1/data/AAPL%0D%0A", params={**JANUARY, "format": "csv"})
+    assert json.loads(reply.headers["timebase-meta"])["warnings"] == list(services.warnings)
+    assert "x-evil" not in reply.headers
+    assert "%0D%0A" in reply.headers["link"]
+
+
+@pytest.mark.parametrize("symbol", ["ß", "%C3%9F", "\u0131"])
+async def test_a_letter_that_becomes_another_in_capitals_is_not_a_symbol(symbol: str) -> None:
+    async with open_client(FakeServices()) as client:
+        reply = await client.get(f"/api/v1/data/{symbol}")
+    assert (reply.status_code, reply.json()["parameter"]) == (422, "symbol")
+
+
 # --- caching ---
 
 
@@ -383,6 +399,7 @@ async def test_metrics_count_requests_and_show_the_parts() -> None:
     assert samples["timebase_request_seconds_count", "/data/{symbol}"] == 2
     assert samples["timebase_provider_up", "demo"] == 1
     assert samples["timebase_store_up",] == 1
+    assert samples["timebase_process_resident_memory_bytes",] > 10_000_000
 
 
 async def test_the_docs_page_needs_nobody_else() -> None:

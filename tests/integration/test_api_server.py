@@ -2,14 +2,18 @@
 
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import islice
+from typing import Any
 
 import httpx
 import pytest
 import trio
 from unit.api.fakes import FakeServices, open_api, open_client
 
+from timebase.api import render
+from timebase.api.data import _Page
 from timebase.api.server import run_api
 from timebase.api.services import ApiSettings
 from timebase.model.lru import ByteLru
@@ -185,6 +189,27 @@ async def test_rubbish_hurts_nobody_but_its_sender(rubbish: bytes) -> None:
         assert b" 500 " not in reply.partition(b"\r\n")[0]
         async with httpx.AsyncClient() as client:
             assert (await client.get(f"http://127.0.0.1:{port}/health")).status_code == 200
+
+
+@pytest.mark.parametrize("expected_errors", [["Error in ASGI Framework"]])
+@pytest.mark.parametrize("form", ["json", "csv", "arrow"])
+async def test_an_answer_that_breaks_off_does_not_look_whole(
+    form: str, expected_errors: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = render.pieces
+
+    def broken(*args: Any) -> Iterator[bytes | memoryview]:
+        yield from islice(whole(*args), 3)
+        raise MemoryError
+
+    async with open_client(FakeServices()) as client:
+        monkeypatch.setattr(render, "PIECE", 100)
+        monkeypatch.setattr(_Page, "_known_length", lambda *_: 1_000_000)
+        monkeypatch.setattr(render, "pieces", broken)
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get(f"/api/v1/data/AAPL?{SMALL}&format={form}".replace("1d", "1m"))
+        monkeypatch.undo()
+        assert (await client.get("/health")).status_code == 200
 
 
 async def test_pipelined_requests_are_answered_in_their_order() -> None:

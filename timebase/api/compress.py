@@ -7,6 +7,7 @@ zstd 1 takes 0.9 ms and leaves 100 KB, which is what `zstandard` is installed fo
 
 import zlib
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol
 
@@ -51,10 +52,11 @@ def _pack_whole(body: bytes, name: str) -> bytes:
 
 
 async def _pack_pieces(body: Pieces, compressor: Compressor) -> AsyncGenerator[bytes | memoryview]:
-    async for piece in body.make():
-        packed = await trio.to_thread.run_sync(compressor.compress, piece)
-        if packed:
-            yield packed
+    async with aclosing(body.make()) as pieces:
+        async for piece in pieces:
+            packed = await trio.to_thread.run_sync(compressor.compress, piece)
+            if packed:
+                yield packed
     yield compressor.flush()
 
 

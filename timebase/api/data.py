@@ -1,7 +1,9 @@
 """GET /data/{symbol} and GET /providers/{slug}/data/{symbol}: bars, and everything said about them."""
 
+import re
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from hashlib import blake2b
+from urllib.parse import quote
 
 import msgpack
 import orjson
@@ -19,8 +21,8 @@ from timebase.model.receipt import Attempt
 HEADER_BYTES = 4_096  # of TimeBase-Meta; proxies and clients refuse more than 8 or 16 KiB of headers in all
 INLINE_BARS = 8_192  # more than so many are rendered in a thread where that takes milliseconds
 _IN_THREADS = frozenset({"rows", "ndjson", "csv", "parquet"})
+_NOT_PLAIN = re.compile("[^ -~]")  # what a header may not hold, and JSON leaves as it is
 _ENVELOPED = frozenset({"json", "rows", "msgpack"})
-_END = b""
 
 
 async def get_data(desk: Desk, asked: Asked, attempts: list[Attempt]) -> Reply:
@@ -65,7 +67,7 @@ class _Page:
         if self._next is None:
             return ()
         form = f"&format={self._form.format.name}" + (f"&times={self._form.times}" if self._form.times else "")
-        return (("link", f'<{asked.path}?cursor={self._next}{form}>; rel="next"'),)
+        return (("link", f'<{quote(asked.path)}?cursor={self._next}{form}>; rel="next"'),)
 
     async def body(self, desk: Desk) -> bytes | Pieces:
         """Whole, from the cache if it is there; as pieces when it is too long to be kept."""
@@ -94,17 +96,17 @@ class _Page:
             parts = render.pieces(bars, self._form, self._receipt())
             if head:
                 yield head
-            while (part := await self._next_part(desk, parts)) is not _END:
+            while (part := await self._next_part(desk, parts)) is not None:
                 yield part
             if tail:
                 yield tail
 
         return Pieces(make, self._known_length(bars, len(head) + len(tail)))
 
-    async def _next_part(self, desk: Desk, parts: Iterator[bytes | memoryview]) -> bytes | memoryview:
+    async def _next_part(self, desk: Desk, parts: Iterator[bytes | memoryview]) -> bytes | memoryview | None:
         if self._form.format.name in _IN_THREADS:
-            return await trio.to_thread.run_sync(next, parts, _END, limiter=desk.render_threads)
-        return next(parts, _END)
+            return await trio.to_thread.run_sync(next, parts, None, limiter=desk.render_threads)
+        return next(parts, None)
 
     def _known_length(self, bars: Bars, around: int) -> int | None:
         """Of formats that are rendered by pointing at memory, so that asking for the length costs nothing."""
@@ -182,12 +184,11 @@ def _matches(if_none_match: str, etag: str) -> bool:
 
 
 def _ascii(content: object) -> str:
-    text = dumps(content).decode()
-    return text if text.isascii() else "".join(c if c.isascii() else _escaped(c) for c in text)
+    return _NOT_PLAIN.sub(_escaped, dumps(content).decode())
 
 
-def _escaped(character: str) -> str:
-    units = character.encode("utf-16-be")
+def _escaped(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be")
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from prometheus_client.registry import Collector
 from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge, RequestTimeout
@@ -12,7 +11,7 @@ from timebase.api import faults
 from timebase.api.dispatch import near_paths, refuse, respond
 from timebase.api.exchange import Asked, Desk, Pieces, Reply
 from timebase.api.front import AsgiApp, with_shortcut
-from timebase.api.meters import Metrics, ServerCollector
+from timebase.api.meters import Metrics, observe_server
 from timebase.api.openapi import describe
 from timebase.api.routes import ROUTES, Route, paths
 from timebase.api.services import ApiSettings, Services
@@ -24,8 +23,7 @@ BODY_S = 30.0  # a client that needs longer for its few kilobytes gives them one
 
 def create_app(services: Services, settings: ApiSettings, render_cache: ByteLru[Any, bytes]) -> AsgiApp:
     """Registers its metrics in `services.registry`, so one registry serves one application."""
-    collector: Collector = ServerCollector(services, render_cache)
-    services.registry.register(collector)
+    observe_server(services, render_cache)
     desk = Desk(services, settings, render_cache, Metrics(services.registry), describe(ROUTES, services.version))
     return with_shortcut(desk, create_quart(desk))
 

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -43,10 +44,16 @@ class Metrics:
         self._histograms[route].observe(time.perf_counter() - began)
 
 
-class ServerCollector(Collector):
+def observe_server(services: Services, render_cache: ByteLru[Any, bytes]) -> None:
+    """From now on the services' registry shows the server's parts, and the process it runs in."""
+    services.registry.register(_ServerCollector(services, render_cache))
+    ProcessCollector(namespace="timebase", registry=services.registry)
+
+
+class _ServerCollector(Collector):
     """Gauges of the server's parts, read when scraped."""
 
-    def __init__(self, services: Services, render_cache: ByteLru[object, bytes]) -> None:
+    def __init__(self, services: Services, render_cache: ByteLru[Any, bytes]) -> None:
         self._services = services
         self._cache = render_cache
 

@@ -35,7 +35,7 @@ class Parameter(Generic[T]):
 
 def _symbol(text: str) -> str:
     symbol = canonical_symbol(text)
-    if not re.fullmatch(SYMBOL_PATTERN, symbol):
+    if not (text.isascii() and re.fullmatch(SYMBOL_PATTERN, symbol)):  # "ß" in capitals is "SS"
         raise ValueError(f"{text[:64]!r} is not a symbol; write it like AAPL, BRK-B, ^GSPC, EUR-USD or BTC-USDT")
     return symbol
 
@@ -58,6 +58,15 @@ def whole(low: int, high: int) -> Callable[[str], int]:
         if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
             raise ValueError(f"write a whole number from {low} to {high}, not {text!r}")
         return int(text)
+
+    return parse
+
+
+def _at_most(length: int) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if len(text) > length:
+            raise ValueError(f"write at most {length} characters")
+        return text
 
     return parse
 
@@ -116,7 +125,12 @@ PROVIDER = Parameter(
 )  # fmt: skip
 AS_OF = time("as_of", "Read the data as it was known at this instant.")
 REFRESH = choice("refresh", ("true", "false"), "`true` asks the provider even for what is already stored.")
-FORMAT = choice("format", FORMATS, "Form of the reply; wins over the Accept header. json if neither says anything.")
+FORMAT = choice(
+    "format",
+    FORMATS,
+    "Form of the reply; wins over the Accept header. json (columns) if neither says anything; rows is JSON with an "
+    "object per bar; arrow is the IPC file format (Feather V2), arrow-stream the IPC stream; msgpack has binary columns.",
+)
 TIME_UNIT = choice(
     "times",
     TIMES,
@@ -127,7 +141,7 @@ CURSOR = Parameter(
     {"type": "string", "minLength": 1, "maxLength": MAX_CURSOR},
 )  # fmt: skip
 QUERY = Parameter(
-    "q", str, "Part of a symbol or of a name.", {"type": "string", "maxLength": 64}, example="DEMO"
+    "q", _at_most(64), "Part of a symbol or of a name.", {"type": "string", "maxLength": 64}, example="DEMO"
 )  # fmt: skip
 ASSET_CLASS = choice("asset_class", [a.value for a in AssetClass], "Only instruments of this class.")
 AFTER = Parameter("after", _symbol, "`next` of the page before.", {"type": "string", "pattern": f"^{SYMBOL_PATTERN}$"})

@@ -91,7 +91,15 @@ SCHEMAS: Mapping[str, Schema] = {
         "attempts": _list(_ref("Attempt")),
         "warnings": _TEXTS,
     }),
-    "Explanation": {"type": "object"},
+    "Explanation": _object({
+        "symbol": _TEXT,
+        "asset_class": _TEXT,
+        "interval": _INTERVAL,
+        "rule": {"type": ["string", "null"], "description": "The operator's rule that decided the order, if one did."},
+        "candidates": _list({"type": "object", "required": ["provider", "place", "score", "factors"]}),
+        "refused": _list(_object({"provider": _TEXT, "reason": _TEXT})),
+        "stored": _list({"type": "object", "required": ["provider", "complete", "would_ask_for"]}),
+    }),
     "Coverage": _object({
         "symbol": _TEXT,
         "series": _list(_object({

@@ -249,7 +249,15 @@ class FakeServices:
     async def explain(self, question: Question) -> Mapping[str, object]:
         await self._ask(question, [])
         self._known(question.symbol)
-        return {"symbol": question.symbol, "interval": question.interval.value, "candidates": [], "refused": []}
+        return {
+            "symbol": question.symbol,
+            "asset_class": "stock",
+            "interval": question.interval.value,
+            "rule": None,
+            "candidates": [{"provider": "demo", "place": 1, "score": 0.5, "factors": []}],
+            "refused": [{"provider": "listed", "reason": "it is disabled"}],
+            "stored": [],
+        }
 
     async def complete(self, question: Question, attempts: list[Attempt]) -> Completion:
         await self._ask(question, attempts)
