@@ -233,9 +233,9 @@ async def test_head_of_the_other_paths_too(path: str) -> None:
 # --- compression ---
 
 
-@pytest.mark.parametrize("path", ["/api/v1/data/AAPL", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/api/v1/data/AAPL", "/api/v1/data/BTC-USDT", "/openapi.json"])
 async def test_text_is_compressed_when_asked(path: str) -> None:
-    params = JANUARY if "data" in path else {}
+    params = {"AAPL": JANUARY, "USDT": {**JANUARY, "interval": "1m"}}.get(path[-4:], {})  # some KB, and two MB
     async with open_client(FakeServices()) as client:
         plain = await client.get(path, params=params)
         async with client.stream("GET", path, params=params, headers={"Accept-Encoding": "gzip"}) as reply:

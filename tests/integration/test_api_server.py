@@ -8,8 +8,10 @@ from itertools import islice
 from typing import Any
 
 import httpx
+import pyarrow as pa
 import pytest
 import trio
+from hypercorn.trio.tcp_server import TCPServer
 from unit.api.fakes import FakeServices, open_api, open_client
 
 from timebase.api import render
@@ -18,7 +20,7 @@ from timebase.api.server import run_api
 from timebase.api.services import ApiSettings
 from timebase.model.lru import ByteLru
 
-MILLION = "interval=1m&start=2020-01-01&end=1637836800&format=arrow"
+MILLION = "interval=1m&start=2020-01-01&end=1637836800&format=arrow"  # 60 s times a million later
 SMALL = "interval=1d&start=2020-01-01&end=2020-02-01"
 
 
@@ -104,9 +106,12 @@ async def test_a_hanging_request_does_not_hold_up_the_stop() -> None:
 
 async def test_an_idle_connection_does_not_hold_up_the_stop() -> None:
     with trio.fail_after(10):
-        async with open_api(FakeServices(), grace_s=60) as port, connected(port) as stream:
-            await stream.send_all(get("/health"))
-            assert b" 200 " in await stream.receive_some(10_000)
+        async with AsyncExitStack() as clients:
+            async with open_api(FakeServices(), grace_s=60) as port:
+                stream = await clients.enter_async_context(connected(port))
+                await stream.send_all(get("/health"))
+                assert b" 200 " in await stream.receive_some(10_000)
+            assert await stream.receive_some(10) == b""
 
 
 @pytest.mark.parametrize("target", ["", f"/api/v1/data/AAPL?{SMALL}", "/health"])
@@ -189,6 +194,32 @@ async def test_rubbish_hurts_nobody_but_its_sender(rubbish: bytes) -> None:
         assert b" 500 " not in reply.partition(b"\r\n")[0]
         async with httpx.AsyncClient() as client:
             assert (await client.get(f"http://127.0.0.1:{port}/health")).status_code == 200
+
+
+async def test_a_request_in_the_form_for_proxies_is_understood() -> None:
+    """It takes the longer road through Quart, also with an answer in pieces."""
+    async with open_api(FakeServices()) as port, connected(port) as stream:
+        url = f"http://127.0.0.1:{port}/api/v1/data/AAPL?{MILLION}"
+        await stream.send_all(f"GET {url} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+        head, _, body = (await read_all(stream)).partition(b"\r\n\r\n")
+    assert b" 200 " in head
+    assert len(pa.ipc.open_file(body).read_all()) == 1_000_000
+
+
+@pytest.mark.parametrize("expected_errors", [["a connection failed"]])
+async def test_a_failure_in_one_connection_leaves_the_others(
+    expected_errors: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise RuntimeError("a bug somewhere below")
+
+    async with open_client(FakeServices()) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(TCPServer, "run", fail)
+            with pytest.raises(httpx.RemoteProtocolError):
+                await client.get("/health")
+        assert (await client.get("/health")).status_code == 200
 
 
 @pytest.mark.parametrize("expected_errors", [["Error in ASGI Framework"]])

@@ -160,7 +160,7 @@ def problem(error: Exception, request_id: str) -> Reply:
         "status": int(fault.status),
         "detail": str(cause) if is_known else "an unexpected error, which is a bug of the server",
         "code": code,
-        "suggestions": [*_own_suggestions(cause), *_from_attempts(attempts), *fault.advice],
+        "suggestions": [*_own_suggestions(cause), *_from_attempts(attempts), *_advice(cause, fault)],
         "attempts": attempts,
         "request_id": request_id,
     }
@@ -185,6 +185,11 @@ def _own_suggestions(error: Exception) -> Sequence[str]:
         case UnknownProvider():
             return error.known
     return ()
+
+
+def _advice(error: Exception, fault: Fault) -> Sequence[str]:
+    symbol = getattr(error, "symbol", "{symbol}")
+    return [each.replace("{symbol}", symbol) for each in fault.advice]
 
 
 def _from_attempts(attempts: Sequence[Attempt]) -> Sequence[str]:

@@ -13,6 +13,7 @@ from timebase.model.timerange import SECOND_US
 
 PING_S = 2.0  # a database that needs longer than this for `SELECT 1` cannot be said to answer
 RUNNING = "running"
+WELL = frozenset({"ready", "starting", "disabled", "waiting"})  # waiting: for an option or a secret that is not set
 
 
 async def get_health(desk: Desk, asked: Asked, _: list[Attempt]) -> Reply:
@@ -28,7 +29,7 @@ async def get_health(desk: Desk, asked: Asked, _: list[Attempt]) -> Reply:
     actors = services.actors()
     states = services.roster.all()
     is_up = not reason and all(state == RUNNING for state in actors.values())
-    is_whole = not services.roster.broken() and all(s.state in {"ready", "starting", "disabled"} for s in states)
+    is_whole = not services.roster.broken() and all(each.state in WELL for each in states)
     content = {
         "status": "down" if not is_up else "ok" if is_whole else "degraded",
         "version": services.version,

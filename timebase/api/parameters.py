@@ -35,7 +35,9 @@ class Parameter(Generic[T]):
 
 def _symbol(text: str) -> str:
     symbol = canonical_symbol(text)
-    if not (text.isascii() and re.fullmatch(SYMBOL_PATTERN, symbol)):  # "ß" in capitals is "SS"
+    if len(text) > MAX_SYMBOL or not (
+        text.isascii() and re.fullmatch(SYMBOL_PATTERN, symbol)
+    ):  # "ß" in capitals is "SS"
         raise ValueError(f"{text[:64]!r} is not a symbol; write it like AAPL, BRK-B, ^GSPC, EUR-USD or BTC-USDT")
     return symbol
 
@@ -94,7 +96,9 @@ def time(name: str, meaning: str) -> Parameter[str]:
     return Parameter(name, str, meaning, schema, example="2020-01-01")
 
 
-SYMBOL_PATTERN = r"[A-Za-z0-9^=.$#&@!*:+/_-]{1,64}"
+MAX_SYMBOL = 64
+_REST = r"[A-Za-z0-9^=.$#&@!*:+_-]"
+SYMBOL_PATTERN = rf"[A-Za-z0-9^=$#&@!*]{_REST}*(/{_REST}+)*"  # the slash: of pairs whose quote nobody knows
 SLUG_PATTERN = r"[a-z0-9][a-z0-9-]{0,63}"
 MAX_BARS = 1_000_000
 MAX_CURSOR = 1_000
@@ -103,7 +107,7 @@ TIMES = ("ms", "s", "iso")
 
 SYMBOL = Parameter(
     "symbol", _symbol, "Canonical symbol; pairs as BASE-QUOTE (BTC/USDT is read as BTC-USDT).",
-    {"type": "string", "pattern": f"^{SYMBOL_PATTERN}$"}, example="AAPL",
+    {"type": "string", "pattern": f"^{SYMBOL_PATTERN}$", "maxLength": MAX_SYMBOL}, example="AAPL",
 )  # fmt: skip
 SLUG = Parameter(
     "slug", _slug, "A provider.", {"type": "string", "pattern": f"^{SLUG_PATTERN}$"}, example="demo"
@@ -129,7 +133,7 @@ FORMAT = choice(
     "format",
     FORMATS,
     "Form of the reply; wins over the Accept header. json (columns) if neither says anything; rows is JSON with an "
-    "object per bar; arrow is the IPC file format (Feather V2), arrow-stream the IPC stream; msgpack has binary columns.",
+    "object per bar; arrow is the IPC file format (Feather V2), arrow-stream the stream; msgpack has binary columns.",
 )
 TIME_UNIT = choice(
     "times",
@@ -144,5 +148,5 @@ QUERY = Parameter(
     "q", _at_most(64), "Part of a symbol or of a name.", {"type": "string", "maxLength": 64}, example="DEMO"
 )  # fmt: skip
 ASSET_CLASS = choice("asset_class", [a.value for a in AssetClass], "Only instruments of this class.")
-AFTER = Parameter("after", _symbol, "`next` of the page before.", {"type": "string", "pattern": f"^{SYMBOL_PATTERN}$"})
+AFTER = Parameter("after", _symbol, "`next` of the page before.", SYMBOL.schema)
 PAGE = number("limit", 1, 1_000, "At most so many symbols, 100 if not given.")

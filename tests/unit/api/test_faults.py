@@ -77,7 +77,7 @@ def test_a_failure_of_all_says_what_was_tried_and_what_to_do() -> None:
     advice = " ".join(content["suggestions"])
     assert "tiingo: check its secret" in advice
     assert "yahoo-finance: its rate limit is used up" in advice
-    assert "/api/v1/explain" in advice
+    assert "/api/v1/explain/AAPL" in advice
 
 
 def test_near_symbols_are_the_first_suggestions() -> None:

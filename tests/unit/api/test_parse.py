@@ -131,7 +131,9 @@ def test_what_is_not_a_query_string_is_refused(query: bytes) -> None:
         parse_query(query, DATA_OF_ANY)
 
 
-@pytest.mark.parametrize("symbol", ["", " ", "A B", "A\0", "Ä", "A" * 65, "<script>", "A,B"])
+@pytest.mark.parametrize(
+    "symbol", ["", " ", "A B", "A\0", "Ä", "A" * 65, "<script>", "A,B", "AAPL/", "/AAPL", ".", "..", "-A"]
+)
 def test_what_is_not_a_symbol_is_refused(symbol: str) -> None:
     assert fault_of(symbol).parameter == "symbol"
 
@@ -218,6 +220,32 @@ def test_a_bad_body_is_refused_under_the_parameters_name(body: bytes, parameter:
     with pytest.raises(BadParameter) as caught:
         parse_backfill(Asked("POST", "/", b"", {}, {}, body), now_us=NOW)
     assert caught.value.parameter == parameter
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {0: 2},
+        {1: "not a symbol"},
+        {2: "2m"},
+        {3: True},
+        {3: 10**18},
+        {4: 0},
+        {5: 0},
+        {6: "both"},
+        {7: "../etc"},
+        {8: "soon"},
+        {9: "yes"},
+    ],
+)
+def test_a_cursor_changed_in_any_part_is_refused(change: dict[int, object]) -> None:
+    cursor = make_cursor(ask(start="2020-01-01", end="2020-02-01").question, 1_578_000_000_000_000)
+    parts = orjson.loads(base64.urlsafe_b64decode(cursor + "=="))
+    for at, value in change.items():
+        parts[at] = value
+    forged = base64.urlsafe_b64encode(orjson.dumps(parts)).decode()
+    assert fault_of(cursor=forged).parameter == "cursor"
+    assert fault_of(cursor="A" * 1001).parameter == "cursor"
 
 
 def test_a_question_about_a_range_takes_no_form() -> None:
