@@ -202,6 +202,15 @@ async def test_a_kept_body_is_sent_without_reading_the_bars() -> None:
     assert services.loads == loads
 
 
+@pytest.mark.parametrize("form", ["json", "arrow", "parquet"])
+async def test_bars_are_loaded_once_for_an_answer(form: str) -> None:
+    services = FakeServices()
+    async with open_client(services, cache_bytes=0) as client:
+        for asked in range(1, 3):
+            await client.get("/api/v1/data/AAPL", params={**JANUARY, "format": form})
+            assert services.loads == asked
+
+
 async def test_a_changed_series_is_rendered_anew() -> None:
     services = FakeServices()
     async with open_client(services) as client:

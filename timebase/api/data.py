@@ -46,6 +46,7 @@ class _Page:
     def __init__(self, answer: Answer, form: Form) -> None:
         self._answer = answer
         self._form = form
+        self._loaded: Bars | None = None
         self._times = form.times or "ms"
         has_more = answer.next_start_us is not None
         self._next = make_cursor(answer.question, answer.next_start_us) if has_more else None  # type: ignore[arg-type]
@@ -55,7 +56,7 @@ class _Page:
         key = (self._answer.version, "fingerprint")
         print_ = desk.render_cache.get(key)
         if print_ is None:
-            print_ = render.fingerprint(await self._answer.load())
+            print_ = render.fingerprint(await self._bars())
             desk.render_cache.put(key, print_, 256)
         said = (
             self._form.format.name, self._form.times, self._answer.series.provider, self._next, self._coverage(),
@@ -74,7 +75,7 @@ class _Page:
         key = (self._answer.version, self._form.format.name, self._form.times)
         kept = desk.render_cache.get(key)
         if kept is None:
-            bars = await self._answer.load()
+            bars = await self._bars()
             if len(bars) > render.PIECE and self._form.format.name != "parquet":
                 return self._long_body(desk, bars)
             kept = await self._render(desk, bars)
@@ -82,6 +83,12 @@ class _Page:
                 desk.render_cache.put(key, kept, len(kept))
         head, tail = self._head(), self._tail()
         return b"".join((head, kept, tail)) if head or tail else kept
+
+    async def _bars(self) -> Bars:
+        """Loaded once: they may be too many to be kept anywhere."""
+        if self._loaded is None:
+            self._loaded = await self._answer.load()
+        return self._loaded
 
     async def _render(self, desk: Desk, bars: Bars) -> bytes:
         parts = render.pieces(bars, self._form, self._receipt())
