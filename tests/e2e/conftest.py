@@ -1,6 +1,7 @@
 """Real servers for the tests: `timebase serve` as a child process, with stub providers and a database of its own.
 
-The database is the embedded one, or a new one on the server that TIMEBASE_TEST_DATABASE_URL names.
+The database is a new one of the session's (see tests/conftest.py), or the embedded one where a test is about that;
+with TIMEBASE_TEST_DATABASE_URL it is always one on the server which that names.
 """
 
 import asyncio
@@ -21,26 +22,24 @@ import pytest
 from e2e.running import Server, asking
 from e2e.stubs import Stub
 
+HAS_EMBEDDED = "TIMEBASE_TEST_DATABASE_URL" not in os.environ
 ServerMaker = Callable[..., AbstractContextManager[Server]]
 
 
 @pytest.fixture(scope="session")
-def new_database() -> Iterator[Callable[[], str | None]]:
-    """Makes databases; None stands for the embedded one of the server's own."""
-    admin = os.environ.get("TIMEBASE_TEST_DATABASE_URL")
+def new_database(admin_url: str) -> Iterator[Callable[[], str]]:
+    """Makes databases for servers that need not bring their own."""
     made: list[str] = []
 
-    def make() -> str | None:
-        if admin is None:
-            return None
+    def make() -> str:
         name = f"timebase_e2e_{uuid.uuid4().hex[:12]}"
-        asyncio.run(_execute(admin, f"CREATE DATABASE {name}"))
+        asyncio.run(_execute(admin_url, f"CREATE DATABASE {name}"))
         made.append(name)
-        return urlunsplit(urlsplit(admin)._replace(path=f"/{name}"))
+        return urlunsplit(urlsplit(admin_url)._replace(path=f"/{name}"))
 
     yield make
     for name in made:
-        asyncio.run(_execute(str(admin), f"DROP DATABASE {name} WITH (FORCE)"))
+        asyncio.run(_execute(admin_url, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 async def _execute(url: str, statement: str) -> None:
@@ -74,17 +73,18 @@ def home(new_home: Callable[[], Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def serving(new_database: Callable[[], str | None]) -> ServerMaker:
+def serving(new_database: Callable[[], str]) -> ServerMaker:
     """A running server over `home`, whose manifests are in `home`/manifests unless said otherwise.
 
     However the test left it, it ends in order, with exit code 0 and without an ERROR in its log.
     """
 
     @contextmanager
-    def serve(home: Path, **settings: Any) -> Iterator[Server]:
+    def serve(home: Path, *, is_embedded: bool = False, **settings: Any) -> Iterator[Server]:
         manifests = home / "manifests"
         manifests.mkdir(parents=True, exist_ok=True)
-        settings.setdefault("database_url", new_database())
+        if "database_url" not in settings and not (is_embedded and HAS_EMBEDDED):
+            settings["database_url"] = new_database()
         server = Server(home, [manifests], **settings)
         server.start()
         try:
@@ -117,7 +117,7 @@ def hall(new_home: Callable[[], Path], serving: ServerMaker) -> Iterator[Hall]:
     a = Stub("stub-a", manifests, folder, priority=60)
     b = Stub("stub-b", manifests, folder, priority=40)
     b.script("*", {"code": "unknown_symbol", "message": "stub-b does not know it"})
-    with serving(home, breaker_failures=1000) as server:
+    with serving(home, is_embedded=True, breaker_failures=1000) as server:
         yield Hall(server, a, b)
 
 

@@ -1,15 +1,22 @@
 """What a server's database holds, past the server."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from io import BytesIO
 from pathlib import Path
+from typing import TypeVar
 
 import asyncpg
+import polars as pl
 import trio
 from e2e.running import Server
 
-from timebase.model.bars import Bars
+from timebase.model.bars import COLUMNS, Bars
 from timebase.model.timerange import Ranges, TimeRange, to_us
 from timebase.storage.embedded import cluster_in
+
+T = TypeVar("T")
+DTYPES = (pl.Int64, *[pl.Float64] * 5, pl.Int16)
 
 _SETTLED = """
 SELECT lower(part), upper(part)
@@ -20,7 +27,7 @@ SELECT lower(part), upper(part)
 """
 
 _BARS = """
-SELECT extract(epoch FROM b.time) * 1000000, b.open, b.high, b.low, b.close, b.volume, b.flags
+SELECT (extract(epoch FROM b.time) * 1000000)::bigint, b.open, b.high, b.low, b.close, b.volume, b.flags
   FROM bars b JOIN series s ON s.id = b.series_id JOIN instruments i ON i.id = s.instrument_id
  WHERE i.symbol = $1
  ORDER BY b.time
@@ -39,22 +46,30 @@ def postmaster_of(data_dir: Path) -> int:
 
 async def settled(server: Server, symbol: str) -> Ranges:
     """What the ledger says about which nothing more is to be asked."""
-    rows = await _select(server, _SETTLED, symbol)
+    rows = await _with_connection(server, lambda connection: connection.fetch(_SETTLED, symbol))
     return Ranges.of(TimeRange(to_us(first), to_us(last)) for first, last in rows)
 
 
 async def stored(server: Server, symbol: str) -> Bars:
-    rows = await _select(server, _BARS, symbol)
-    return Bars.of(*zip(*rows, strict=True)) if rows else Bars.empty()
+    raw = await _with_connection(server, lambda connection: _copy(connection, _BARS, symbol))
+    frame = pl.read_csv(raw, has_header=False, new_columns=COLUMNS, schema_overrides=DTYPES)
+    return Bars.of(*(frame[name].to_numpy() for name in COLUMNS))
 
 
-async def _select(server: Server, query: str, symbol: str) -> list[asyncpg.Record]:
+async def _copy(connection: asyncpg.Connection, query: str, symbol: str) -> BytesIO:
+    out = BytesIO()
+    await connection.copy_from_query(query, symbol, output=out, format="csv")
+    out.seek(0)
+    return out
+
+
+async def _with_connection(server: Server, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
     url = await trio.to_thread.run_sync(database_of, server)
 
-    async def run() -> list[asyncpg.Record]:
+    async def run() -> T:
         connection = await asyncpg.connect(url)
         try:
-            return await connection.fetch(query, symbol)
+            return await work(connection)
         finally:
             await connection.close()
 

@@ -9,7 +9,7 @@ import httpx
 import polars as pl
 import psutil
 import trio
-from e2e.asked import ask, backfill, day, get, problem_of, span
+from e2e.asked import ask, backfill, day, get, problem_of, settled_us, span
 from e2e.conftest import Hall, ServerMaker
 from e2e.ledger import settled, stored
 from e2e.running import asking, is_ready, states, until
@@ -83,7 +83,7 @@ async def test_a_killed_server_has_a_true_ledger_leaves_no_plugin_behind_and_goe
 ) -> None:
     stub = Stub("stub", home / "manifests", home / "stubs")
     stub.script("MILLION-USD", {"page": 20_000, "pause_s": 0.02})
-    with serving(home, retention_intraday_days="never") as server:
+    with serving(home, is_embedded=True, retention_intraday_days="never") as server:
         async with asking(server) as client, trio.open_nursery() as nursery:
             nursery.start_soon(_backfill_until_cut_off, client)
             await until(lambda: _has_settled(client, 300_000 * MINUTE_US))
@@ -121,11 +121,7 @@ async def _backfill_until_cut_off(client: httpx.AsyncClient) -> None:
 
 
 async def _has_settled(client: httpx.AsyncClient, length_us: int) -> bool:
-    reply = await client.get("/api/v1/coverage/MILLION-USD")
-    if reply.status_code == 404:
-        return False
-    parts = [part for series in reply.json()["series"] for part in series["coverage"]["complete"]]
-    return sum(last - first for first, last in parts) * 1000 >= length_us
+    return await settled_us(client, "MILLION-USD") >= length_us
 
 
 def _length(ranges: Ranges) -> int:

@@ -1,13 +1,12 @@
 """SIGTERM: the server ends in order, soon, with exit code 0 and without leaving anything behind."""
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import trio
 from e2e.asked import ask, backfill, get, span
-from e2e.conftest import ServerMaker
+from e2e.conftest import HAS_EMBEDDED, ServerMaker
 from e2e.running import asking, until
 from e2e.stubs import Stub, true_bars
 
@@ -20,7 +19,7 @@ STOPS_S = 5.0
 async def test_a_stop_takes_no_time_leaves_no_process_and_forgets_nothing(home: Path, serving: ServerMaker) -> None:
     stub = Stub("stub", home / "manifests", home / "stubs")
     stub.script("BUSY-USD", {"gate": "never"}, {})
-    with serving(home) as server:
+    with serving(home, is_embedded=True) as server:
         async with asking(server) as client, trio.open_nursery() as nursery:
             await backfill(client, "KEPT-USD", DAY)
             nursery.start_soon(_ask_until_cut_off, client)  # a stop does not wait for a slow vendor
@@ -30,7 +29,7 @@ async def test_a_stop_takes_no_time_leaves_no_process_and_forgets_nothing(home: 
                 assert await trio.to_thread.run_sync(server.stop) == 0
         assert plugins
         assert not any(plugin.is_running() for plugin in plugins)
-        if "TIMEBASE_TEST_DATABASE_URL" not in os.environ:
+        if HAS_EMBEDDED:
             assert not (server.data_dir / "postgres" / "postmaster.pid").exists()
 
         await trio.to_thread.run_sync(server.start)
