@@ -397,6 +397,8 @@ async def test_metrics_count_requests_and_show_the_parts() -> None:
     async with open_client(FakeServices()) as client:
         await client.get("/api/v1/data/AAPL", params=JANUARY)
         await client.get("/api/v1/data/NOBODY")
+        for verb in ("BREW", "BOIL"):
+            await client.request(verb, "/api/v1/data/AAPL")
         reply = await client.get("/metrics")
     samples = {
         (sample.name, *sorted(sample.labels.values())): sample.value
@@ -406,6 +408,7 @@ async def test_metrics_count_requests_and_show_the_parts() -> None:
     assert samples["timebase_requests_total", "/data/{symbol}", "200", "GET"] == 1
     assert samples["timebase_requests_total", "/data/{symbol}", "404", "GET"] == 1
     assert samples["timebase_request_seconds_count", "/data/{symbol}"] == 2
+    assert samples["timebase_requests_total", "405", "none", "other"] == 2
     assert samples["timebase_provider_up", "demo"] == 1
     assert samples["timebase_store_up",] == 1
     assert samples["timebase_process_resident_memory_bytes",] > 10_000_000

@@ -13,6 +13,7 @@ from timebase.clock import now_us
 from timebase.model.lru import ByteLru
 from timebase.model.timerange import SECOND_US
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -35,6 +36,7 @@ class Metrics:
 
     def count(self, route: str, method: str, status: int, began: float) -> None:
         """`began` is a time.perf_counter()."""
+        method = method if method in _METHODS else "other"  # or anybody could make us count without end
         key = (route, method, status)
         counter = self._counters.get(key)
         if counter is None:
