@@ -1,17 +1,19 @@
 """The store over a real database: what goes in comes out, with what is known about it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import trio
 from integration.market import ALWAYS, MONDAY_US, a_series, batch, cut, days, flat, minutes
 
 from timebase.clock import now_us
-from timebase.model.bars import Bars, Flag, Outcome, Refused
+from timebase.model.bars import Bars, Batch, Flag, Outcome, Refused
 from timebase.model.instrument import AssetClass, CorporateAction, Instrument
 from timebase.model.interval import Interval
 from timebase.model.timerange import DAY_US, MINUTE_US, Ranges, TimeRange
 from timebase.storage.queries.providers import ProviderRow
-from timebase.storage.store import Store
+from timebase.storage.store import Store, open_store
 
 HOUR_AGO, NOW = now_us() - 60 * MINUTE_US, now_us()
 
@@ -149,6 +151,28 @@ async def test_the_holding_says_how_much_there_is(store: Store) -> None:
     await store.put([batch(series, bars)])
     holding = await store.holding(series.id)
     assert (holding.bars, holding.first_us, holding.last_us) == (3, MONDAY_US, MONDAY_US + 2 * MINUTE_US)
+
+
+async def test_two_servers_on_one_database_do_not_disturb_each_other(
+    store: Store, database_url: str, tmp_path: Path
+) -> None:
+    async with open_store(database_url, tmp_path) as other:
+        series, bars = await a_series(store), minutes(20_000)
+        assert await a_series(other) == series
+        pieces = cut(series, bars, 500)
+
+        async def put(one: Store, mine: list[Batch]) -> None:
+            for piece in mine:
+                await one.put([piece])
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(put, store, pieces[:30])
+            nursery.start_soon(put, other, pieces[10:][::-1])
+        for each in (store, other):
+            assert (await each.read(series, ALWAYS)).equals(bars)
+            assert (await _afresh(each, series.id)).complete == Ranges(
+                (TimeRange(MONDAY_US, MONDAY_US + 20_000 * MINUTE_US),)
+            )
 
 
 # --- revisions, and what was known before

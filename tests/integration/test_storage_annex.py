@@ -8,7 +8,7 @@ import trio.testing
 from integration.market import ALWAYS, a_series, batch, cut, minutes
 from integration.plug import open_plug
 
-from timebase.errors import StoreUnavailable
+from timebase.errors import ConfigError, StoreUnavailable
 from timebase.storage.annex import Connection, open_annex
 from timebase.storage.faults import StoreFault
 from timebase.storage.store import Store, open_store
@@ -102,6 +102,14 @@ async def test_a_database_that_is_not_there_is_away(url: str, tmp_path: Path) ->
     with pytest.raises(StoreUnavailable):
         async with open_store(url, tmp_path):
             pass
+
+
+@pytest.mark.parametrize("path", ["/no_such_database", "/postgres?no_such_setting=1&sslmode=nonsense"])
+async def test_a_url_that_only_the_operator_can_mend_is_his_to_mend(admin_url: str, tmp_path: Path, path: str) -> None:
+    async with open_plug(admin_url) as plug:
+        with pytest.raises(ConfigError, match="database_url"):
+            async with open_store(plug.url.rsplit("/", 1)[0] + path, tmp_path):
+                pass
 
 
 async def test_a_database_that_comes_back_is_used_again(database_url: str, tmp_path: Path) -> None:

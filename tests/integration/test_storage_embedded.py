@@ -14,12 +14,15 @@ import asyncpg
 import psutil
 import pytest
 import trio
-from integration.market import ALWAYS, a_series, batch, minutes
+from integration.market import ALWAYS, a_series, batch, cut, minutes
 
 from timebase.errors import ConfigError, StoreUnavailable
+from timebase.model.bars import Batch, Durable
 from timebase.storage.embedded import cluster_in, open_embedded
 from timebase.storage.housekeeping import Retention, forget_old, run_housekeeping
+from timebase.storage.spool import open_spool
 from timebase.storage.store import open_store
+from timebase.storage.writer import run_writer
 
 
 @pytest.fixture(scope="module")
@@ -138,12 +141,33 @@ async def test_housekeeping_starts_it_again(data_dir: Path) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_database_killed_again_and_again_while_the_writer_works_loses_nothing(data_dir: Path) -> None:
+    with open_spool(data_dir / "spool", 1 << 30) as spool:
+        async with open_store(None, data_dir) as store, trio.open_nursery() as nursery:
+            series, bars = await a_series(store), minutes(400_000)
+            inlet, inbox = trio.open_memory_channel[Batch](4)
+            outbox, outlet = trio.open_memory_channel[Durable](1_000)
+            await nursery.start(run_housekeeping, store, Retention())
+            await nursery.start(run_writer, inbox, outbox, store, spool)
+            for n, each in enumerate(cut(series, bars, 10_000)):
+                if n % 10 == 5 and cluster_in(data_dir / "postgres").is_running:
+                    await trio.to_thread.run_sync(kill, data_dir)
+                await inlet.send(each)
+            with trio.fail_after(60):
+                while not store.is_up or len(spool) or outlet.statistics().current_buffer_used < 40:  # noqa: ASYNC110
+                    await trio.sleep(0.05)
+            assert (await store.read(series, ALWAYS)).equals(bars)
+            assert len((await store.coverage(series.id)).complete.parts) == 1
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_pid_file_that_names_a_stranger_does_not_keep_it_from_starting(data_dir: Path) -> None:
     cluster = cluster_in(data_dir / "postgres")
     await cluster.start()
     lines = (data_dir / "postgres" / "postmaster.pid").read_text().splitlines()
     await cluster.stop()
-    (data_dir / "postgres" / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
+    for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+        (data_dir / "postgres" / lock).write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
     assert not cluster.is_running
     await cluster.start()
     assert cluster.is_running

@@ -6,8 +6,8 @@ A bridge between two loops is 5 times faster here than trio-asyncio (docs/decisi
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
@@ -28,6 +28,7 @@ Connection = PoolConnectionProxy
 SESSION = {"application_name": "timebase", "timezone": "UTC", "enable_bitmapscan": "off", "random_page_cost": "1.1"}
 CONNECT_S = 5.0
 CANCEL_S = 1.0  # a cancelled query that has not ended by then is dropped together with its connection
+LOST_S = 0.2  # for work whose connection broke to notice by itself
 CLOSE_S = 5.0
 
 
@@ -101,7 +102,8 @@ class Annex:
         async with self._pool.acquire() as connection:
             held[:] = [connection]
             try:
-                result = await work(connection, *args, **kwargs)
+                with _ending_with(connection):
+                    result = await work(connection, *args, **kwargs)
             except PostgresError:
                 raise  # an answer like any other; the connection is as good as before
             except BaseException:
@@ -139,6 +141,34 @@ class Annex:
         self._loop.call_soon_threadsafe(self._stop.set)
 
 
+@contextmanager
+def _ending_with(connection: Connection) -> Iterator[None]:
+    """End the work when its connection breaks.
+
+    asyncpg fails what waits for an answer; what waits to send more of a COPY it would let wait for ever.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    ends: list[asyncio.TimerHandle] = []
+
+    def end(_: object) -> None:
+        if task is not None:
+            ends.append(loop.call_later(LOST_S, task.cancel))
+
+    connection.add_termination_listener(end)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if ends and task is not None:
+            task.uncancel()
+            raise asyncpg.ConnectionDoesNotExistError("the connection broke in the middle") from None
+        raise
+    finally:
+        for each in ends:
+            each.cancel()
+        with suppress(InterfaceError):
+            connection.remove_termination_listener(end)
+
+
 async def _abandon(connection: Connection) -> None:
     """Drop a connection in the middle of something, once the server has heard that nobody waits for it any more.
 
@@ -156,8 +186,9 @@ def _terminate(connection: Connection) -> None:
 
 
 def _told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """asyncpg leaves the answer to a cancelled COPY lying about; nobody needs to hear of that."""
-    if not isinstance(context.get("exception"), asyncpg.QueryCanceledError):
+    """asyncpg leaves the end of a COPY that was cancelled or cut off lying about; whoever waited for it was told."""
+    error = context.get("exception")
+    if error is None or not is_away(error):
         loop.default_exception_handler(context)
 
 

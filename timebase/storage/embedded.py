@@ -94,7 +94,7 @@ class Cluster:
             await self._create()
         if self.is_running and await self._is_ready():
             return
-        _forget_stranger(self.folder)
+        _forget_strangers(self.folder, _socket_dir(self.folder, self.account))
         self._configure()
         await self._run("pg_ctl", self.folder, "start", "-w", "-t", str(START_S), "-s", "-l", str(self._log))
 
@@ -305,8 +305,13 @@ class _Postmaster:
 
 
 def _postmaster(folder: Path) -> _Postmaster | None:
+    return _owner_of(folder / "postmaster.pid")
+
+
+def _owner_of(lock: Path) -> _Postmaster | None:
+    """Who holds `postmaster.pid`, or the socket's lock, which begins alike."""
     try:
-        lines = (folder / "postmaster.pid").read_text().splitlines()
+        lines = lock.read_text().splitlines()
     except FileNotFoundError:
         return None
     lines += [""] * 8
@@ -315,14 +320,15 @@ def _postmaster(folder: Path) -> _Postmaster | None:
     return _Postmaster(int(lines[0]), lines[1], Path(lines[4]), lines[7].strip())
 
 
-def _forget_stranger(folder: Path) -> None:
-    """Remove a pid file whose number belongs to another program now, as in a container that was started again.
+def _forget_strangers(folder: Path, socket_dir: Path) -> None:
+    """Remove locks whose process is another program now, or a zombie, as in a container that was started again.
 
-    PostgreSQL would refuse to start. A number that belongs to nobody it judges better than we.
+    PostgreSQL would refuse to start. A number that belongs to nobody it judges better than we: it looks for orphans.
     """
-    postmaster = _postmaster(folder)
-    if postmaster and not postmaster.is_alive and psutil.pid_exists(postmaster.pid):
-        (folder / "postmaster.pid").unlink()
+    for lock in (folder / "postmaster.pid", socket_dir / f"{SOCKET_NAME}.lock"):
+        owner = _owner_of(lock)
+        if owner and not owner.is_alive and psutil.pid_exists(owner.pid):
+            lock.unlink()
 
 
 def _socket_dir(folder: Path, account: Account | None) -> Path:

@@ -1,7 +1,12 @@
 """What the database's errors mean to us: away (ask again later), or a fault of ours."""
 
 import asyncpg
-from asyncpg import InterfaceError, InternalClientError, PostgresError  # type: ignore[attr-defined]
+from asyncpg import (  # type: ignore[attr-defined]
+    ClientConfigurationError,
+    InterfaceError,
+    InternalClientError,
+    PostgresError,
+)
 
 from timebase.errors import StoreUnavailable, TimeBaseError
 
@@ -14,6 +19,11 @@ _AWAY = (
     asyncpg.PostgresSystemError,  # an I/O error below the database
     asyncpg.ReadOnlySQLTransactionError,  # a failover left us with a replica
     asyncpg.TransactionRollbackError,  # a deadlock with somebody else's transaction
+)
+_MISCONFIGURED = (
+    ClientConfigurationError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
 )
 _LOST = ("closed", "closing", "terminated", "lost", "released back")
 
@@ -34,6 +44,11 @@ def is_away(error: BaseException) -> bool:
 def is_lost(error: BaseException) -> bool:
     """True when a connection broke under us: a fresh one may well answer."""
     return is_away(error) and not isinstance(error, asyncpg.InsufficientResourcesError | ConnectionRefusedError)
+
+
+def is_misconfigured(error: BaseException | None) -> bool:
+    """True when only the operator can help: a wrong URL, password or database name."""
+    return isinstance(error, _MISCONFIGURED)
 
 
 def translated(error: Exception) -> Exception:

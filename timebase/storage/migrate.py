@@ -17,6 +17,7 @@ from timebase.storage.annex import Connection
 
 logger = logging.getLogger(__name__)
 
+OLDEST_POSTGRESQL = 14  # the first with multiranges
 _LOCK_KEY = 0x74696D65_62617365  # "timebase"
 _FOR_TIMESCALE = ".timescale.sql"
 
@@ -51,6 +52,8 @@ async def migrate(conn: Connection, folder: Path = SCHEMA) -> Migrated:
     """
     async with conn.transaction():
         await conn.execute("SELECT pg_advisory_xact_lock($1)", _LOCK_KEY)
+        if conn.get_server_version().major < OLDEST_POSTGRESQL:
+            raise ConfigError([f"database_url: PostgreSQL {OLDEST_POSTGRESQL} or later is needed"])
         has_timescale = await _ensure_timescale(conn)
         await conn.execute(_TABLE)
         done = {row["name"]: row["checksum"] for row in await conn.fetch(_SELECT)}

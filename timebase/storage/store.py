@@ -12,15 +12,17 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from timebase.clock import now_us
+from timebase.errors import ConfigError
 from timebase.model.bars import Bars, Batch, Durable
-from timebase.model.instrument import AssetClass, CorporateAction, Instrument
+from timebase.model.instrument import AssetClass, CorporateAction, Instrument, classify
 from timebase.model.interval import Interval
+from timebase.model.lru import ByteLru
 from timebase.model.series import Series
 from timebase.model.timerange import TimeRange
 from timebase.storage.annex import Annex, Connection, open_annex
-from timebase.storage.cache import ByteLru
 from timebase.storage.coverage import Coverage, Ledger
 from timebase.storage.embedded import Cluster, open_embedded
+from timebase.storage.faults import StoreFault, is_misconfigured
 from timebase.storage.migrate import Migrated, migrate
 from timebase.storage.put import put_batches
 from timebase.storage.queries import bars as bar_queries
@@ -73,6 +75,15 @@ class Store:
             if found is not None:
                 self._instruments.put(symbol, found, 1)
         return found
+
+    async def known_instrument(self, symbol: str) -> Instrument | None:
+        """The same, but None for a symbol that was asked for and that no provider knew."""
+        return await self._annex.run(instruments.select_known_instrument, symbol)
+
+    def asset_class(self, series: Series) -> AssetClass:
+        """Of its instrument, from memory; what its symbol looks like when that is not there."""
+        known = self._instruments.get(series.symbol)
+        return classify(series.symbol) if known is None else known.asset_class
 
     async def upsert_instruments(self, given: Sequence[Instrument]) -> tuple[Instrument, ...]:
         """The same with ids, in the same order. What is left empty does not wipe what is known."""
@@ -270,7 +281,12 @@ async def open_store(
 @asynccontextmanager
 async def _open_at(url: str, cluster: Cluster | None, compress_after_days: int | None) -> AsyncIterator[Store]:
     async with open_annex(url, connections=CONNECTIONS) as annex:
-        migrated = await annex.run(migrate)
+        try:
+            migrated = await annex.run(migrate)
+        except StoreFault as fault:
+            if is_misconfigured(fault.__cause__):
+                raise ConfigError([f"database_url: {fault.__cause__}"]) from fault
+            raise
         if migrated.has_timescale:
             await annex.run(hypertable.set_compression, compress_after_days)
         yield Store(annex, cluster, migrated)

@@ -9,6 +9,15 @@ from timebase.storage.annex import Connection
 
 _SELECT = "SELECT * FROM instruments WHERE symbol = $1"
 
+# A symbol that somebody asked for and no provider ever knew has series, and nothing in them but failures.
+_IS_KNOWN = """(
+       NOT EXISTS (SELECT FROM series s WHERE s.instrument_id = i.id)
+       OR EXISTS (SELECT FROM series s JOIN coverage c ON c.series_id = s.id
+                   WHERE s.instrument_id = i.id AND c.outcome <> 'failed'))
+"""
+
+_SELECT_KNOWN = f"SELECT * FROM instruments i WHERE symbol = $1 AND {_IS_KNOWN}"  # noqa: S608 - constants only
+
 # What a provider leaves out does not wipe what another one said.
 _UPSERT = """
 INSERT INTO instruments AS known (symbol, asset_class, name, currency, exchange, timezone)
@@ -23,23 +32,24 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
 
 _SELECT_MANY = "SELECT * FROM instruments WHERE symbol = ANY($1::text[])"
 
-_LIST = """
+_LIST = f"""
 SELECT *
-  FROM instruments
- WHERE ($1 = '' OR position(upper($1) IN symbol) > 0 OR position(upper($1) IN upper(name)) > 0)
+  FROM instruments i
+ WHERE {_IS_KNOWN} AND ($1 = '' OR position(upper($1) IN symbol) > 0 OR position(upper($1) IN upper(name)) > 0)
    AND ($2::text IS NULL OR asset_class = $2)
    AND symbol > $3
  ORDER BY symbol
  LIMIT $4
-"""
+"""  # noqa: S608
 
-_ALIKE = """
+_ALIKE = f"""
 SELECT symbol
-  FROM instruments
- WHERE left(symbol, 1) = left($1, 1) OR right(symbol, 2) = right($1, 2) OR position($1 IN symbol) > 0
+  FROM instruments i
+ WHERE {_IS_KNOWN} AND symbol <> $1
+   AND (left(symbol, 1) = left($1, 1) OR right(symbol, 2) = right($1, 2) OR position($1 IN symbol) > 0)
  ORDER BY abs(length(symbol) - length($1)), symbol
  LIMIT $2
-"""
+"""  # noqa: S608
 
 
 def _instrument(row: asyncpg.Record) -> Instrument:
@@ -51,6 +61,12 @@ def _instrument(row: asyncpg.Record) -> Instrument:
 
 async def select_instrument(conn: Connection, symbol: str) -> Instrument | None:
     row = await conn.fetchrow(_SELECT, symbol)
+    return _instrument(row) if row else None
+
+
+async def select_known_instrument(conn: Connection, symbol: str) -> Instrument | None:
+    """None also for a symbol that was asked for and that no provider knew."""
+    row = await conn.fetchrow(_SELECT_KNOWN, symbol)
     return _instrument(row) if row else None
 
 
