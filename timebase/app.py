@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 
 import trio
@@ -72,7 +73,7 @@ async def _serve(
         # Downstream first: nobody sends before there is someone to receive.
         await actors.start(road, "tickets", run_tickets, durable_out, tickets)
         await actors.start(road, "writer", run_writer, good_out, durable_in, store, spool)
-        await actors.start(road, "validator", run_validator, raw_out, good_in)
+        await actors.start(road, "validator", partial(run_validator, asset_class=store.asset_class), raw_out, good_in)
 
         router = Router(roster, store, router_settings(settings))
         async with trio.open_nursery() as providers:
@@ -82,9 +83,9 @@ async def _serve(
             await actors.start(providers, "pruner", run_pruner, router)
             await actors.start(providers, "housekeeping", run_housekeeping, store, retention_of(settings))
             async with trio.open_nursery() as flights:  # they outlast the questions that are being answered
-                historian = historian_of(settings, store, router, roster, tickets, flights)
+                historian = historian_of(settings, store, spool, router, roster, tickets, flights)
                 async with trio.open_nursery() as clients:
-                    services = Services(roster, store, historian, actors.states)
+                    services = Services(roster, store, historian, router, actors.states)
                     replies: ByteLru[object, bytes] = ByteLru(int((settings.cache_mb << 20) * (1 - BARS_SHARE)))
                     started(await actors.start(clients, "api", run_api, services, api_settings(settings), replies))
                     await stop.wait()
@@ -102,6 +103,7 @@ class Services:
     roster: Roster
     store: Store
     historian: Historian
+    router: Router
     states: Mapping[str, str]
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     version: str = field(default_factory=lambda: version("timebase-server"))
@@ -109,6 +111,9 @@ class Services:
 
     def actors(self) -> Mapping[str, str]:
         return self.states
+
+    def routing(self, slug: str) -> Mapping[str, object]:
+        return self.router.facts(slug)
 
     async def answer(self, question: Question, attempts: list[Attempt]) -> Answer:
         return await self.historian.answer(question, attempts)
@@ -132,10 +137,17 @@ def retention_of(settings: Settings) -> Retention:
 
 
 def historian_of(
-    settings: Settings, store: Store, router: Router, roster: Roster, tickets: Tickets, nursery: trio.Nursery
+    settings: Settings,
+    store: Store,
+    spool: Spool,
+    router: Router,
+    roster: Roster,
+    tickets: Tickets,
+    nursery: trio.Nursery,
 ) -> Historian:
     fetcher = Fetcher(
         store=store,
+        spool=spool,
         router=router,
         roster=roster,
         tickets=tickets,

@@ -15,14 +15,14 @@ async def list_providers(desk: Desk, asked: Asked, _: list[Attempt]) -> Reply:
     parse_query(asked.query, ())
     roster = desk.services.roster
     return json_reply({
-        "providers": [provider_facts(state) for state in roster.all()],
+        "providers": [provider_facts(desk, state) for state in roster.all()],
         "broken": [{"folder": str(each.folder), "faults": each.faults} for each in roster.broken()],
     })  # fmt: skip
 
 
 async def get_provider(desk: Desk, asked: Asked, _: list[Attempt]) -> Reply:
     parse_query(asked.query, ())
-    return json_reply(provider_facts(_find(desk.services.roster, asked)))
+    return json_reply(provider_facts(desk, _find(desk.services.roster, asked)))
 
 
 def _change(
@@ -32,7 +32,7 @@ def _change(
         parse_query(asked.query, ())
         roster = desk.services.roster
         await change(roster, _find(roster, asked).slug)
-        return json_reply(provider_facts(_find(roster, asked)))
+        return json_reply(provider_facts(desk, _find(roster, asked)))
 
     return post
 
@@ -53,7 +53,7 @@ def _find(roster: Roster, asked: Asked) -> ProviderState:
     return found
 
 
-def provider_facts(state: ProviderState) -> Mapping[str, object]:
+def provider_facts(desk: Desk, state: ProviderState) -> Mapping[str, object]:
     """Everything but its secrets' values, which nobody here holds."""
     manifest = state.manifest
     return {
@@ -81,4 +81,5 @@ def provider_facts(state: ProviderState) -> Mapping[str, object]:
         "symbols": [instrument.symbol for instrument in manifest.symbols],
         "cost": manifest.cost,
         "priority": manifest.priority,
+        "routing": desk.services.routing(state.slug),
     }

@@ -56,6 +56,7 @@ _PROVIDER = {
     "memory_bytes": _WHOLE, "in_flight": _WHOLE, "last_error": _TEXT, "capabilities": _TEXTS,
     "asset_classes": _TEXTS, "intervals": _TEXTS, "symbols": _TEXTS, "cost": _NUMBER, "priority": _WHOLE,
     "rate_limits": _list(_object({"requests": _WHOLE, "seconds": _NUMBER})), "options": {"type": "object"},
+    "routing": {"type": "object", "description": "What the router has learnt: circuit, budget left, reliability …"},
 }  # fmt: skip
 
 SCHEMAS: Mapping[str, Schema] = {

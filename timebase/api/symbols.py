@@ -64,7 +64,7 @@ async def get_symbol_providers(desk: Desk, asked: Asked, _: list[Attempt]) -> Re
 async def find_instrument(desk: Desk, symbol: str) -> Instrument:
     """Raises: UnknownSymbol with near ones, when neither the store nor a manifest knows it."""
     listed = desk.services.roster.symbols()
-    stored = await desk.services.store.instrument(symbol)
+    stored = await desk.services.store.known_instrument(symbol)
     found = stored or next((each for each in listed if each.symbol == symbol), None)
     if found is None:
         near = get_close_matches(symbol, [each.symbol for each in listed], NEAR)

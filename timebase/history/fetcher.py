@@ -20,8 +20,11 @@ from timebase.model.series import Series
 from timebase.model.timerange import SECOND_US, Ranges, TimeRange
 from timebase.router.rank import Candidate
 from timebase.router.router import Router
+from timebase.storage.spool import Spool
 from timebase.storage.store import Store
 from timebase.supervisor.roster import Roster
+
+REPLAY_POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Fetcher:
         self,
         *,
         store: Store,
+        spool: Spool,
         router: Router,
         roster: Roster,
         tickets: Tickets,
@@ -60,6 +64,7 @@ class Fetcher:
         patience_s: float,
     ) -> None:
         self._store = store
+        self._spool = spool
         self._router = router
         self._roster = roster
         self._tickets = tickets
@@ -99,6 +104,7 @@ class Fetcher:
         async def bring(flight: Flight) -> None:
             await self._bring(candidate, series, instrument, question, flight)
 
+        await self._replayed()
         wanted = await self._wanted(candidate, question, series)
         while wanted.ranges:
             flight = self._flights.join(series.id, wanted.ranges, bring, is_live=wanted.is_live)
@@ -113,6 +119,15 @@ class Fetcher:
             else:
                 wanted = await self._wanted(candidate, question, series)
         return Fetched(Catch())
+
+    async def _replayed(self) -> None:
+        """Wait for what was spooled while the database was away: the ledger does not know of it yet.
+
+        Raises: StoreUnavailable while it is still away.
+        """
+        while len(self._spool):
+            await self._store.ping()
+            await trio.sleep(REPLAY_POLL_S)
 
     async def _wanted(self, candidate: Candidate, question: Question, series: Series) -> Wanted:
         """What the series lacks of what the provider still keeps; all of that when the question is a refresh."""
@@ -167,7 +182,7 @@ class Fetcher:
         error: ProviderError | None = None
         with patience:
             try:
-                await handle.history(replace(demand, id=ticket.demand_id), began=ticket.begin)
+                await handle.history(replace(demand, id=ticket.demand_id), asker=ticket)
             except ProviderError as exc:
                 error = exc
         if patience.cancelled_caught:

@@ -146,12 +146,13 @@ class Historian:
         caught = Catch(attempts)
         errors: list[ProviderError] = []
         for candidate in plan.candidates:
-            (known,) = await self._store.upsert_instruments((instrument,))
-            series = await self._store.series(known, candidate.slug, question.interval)
-            fetched = await self._fetcher.fetch(candidate, question, series, known)
+            if not instrument.id:
+                (instrument,) = await self._store.upsert_instruments((instrument,))
+            series = await self._store.series(instrument, candidate.slug, question.interval)
+            fetched = await self._fetcher.fetch(candidate, question, series, instrument)
             caught.add(fetched.catch)
             if fetched.error is None:
-                return Found(known, series, caught)
+                return Found(instrument, series, caught)
             errors.append(fetched.error)
         best = await self._best_stored(question, plan)
         if best is not None:

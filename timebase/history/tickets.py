@@ -3,6 +3,7 @@
 A demand goes up with a ticket; the ticket completes when the demand's last batch cannot be lost any more.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -34,14 +35,17 @@ class Ticket:
         self._error = ""
         self._done = trio.Event()
 
-    def begin(self) -> None:
-        """The provider is asked from now on; until then the question waited for its turn."""
+    def heard(self) -> None:
+        """The provider has been asked, or has said something: from now on it is its turn."""
         self.has_begun = True
-        self._extend_patience()
+        self._patience.deadline = trio.current_time() + self._patience_s
+
+    def held(self) -> None:
+        """What it said waits for its way down the road: it may wait in peace."""
+        self._patience.deadline = math.inf
 
     def note(self, durable: Durable) -> None:
-        """One more of the demand's batches is durable, which is a sign of life from its provider too."""
-        self._extend_patience()
+        """One more of the demand's batches is durable."""
         batch = durable.batch
         self.new += durable.new
         self.revised += durable.revised
@@ -58,9 +62,6 @@ class Ticket:
         if self._error:
             raise StoreUnavailable(self._error)
 
-    def _extend_patience(self) -> None:
-        self._patience.deadline = trio.current_time() + self._patience_s
-
 
 class Tickets:
     """The tickets that are out."""
@@ -71,7 +72,7 @@ class Tickets:
 
     @contextmanager
     def issue(self, patience: trio.CancelScope, patience_s: float) -> Iterator[Ticket]:
-        """A ticket that is out until the block ends; `patience` ends `patience_s` after the last sign of life."""
+        """A ticket that is out until the block ends; `patience` ends `patience_s` after its provider's last word."""
         ticket = Ticket(next(self._ids), patience, patience_s)
         self._open[ticket.demand_id] = ticket
         try:

@@ -240,7 +240,7 @@ class Router:
             "failed": record.failed,
             "reliability": round(record.reliability(now), 3),
             "response_ms": None if record.response_s is None else round(record.response_s * 1000, 1),
-            "last_fault": fault and {"code": fault.code, "message": fault.message, "at_us": fault.at_us},
+            "last_fault": fault and {"code": fault.code, "message": fault.message, "at": fault.at_us // 1000},
         }
 
     async def restore(self, slug: str) -> None:

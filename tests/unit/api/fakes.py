@@ -153,7 +153,7 @@ class FakeStore:
     def health(self) -> Mapping[str, object]:
         return {"kind": "fake", "migrations": 3}
 
-    async def instrument(self, symbol: str) -> Instrument | None:
+    async def known_instrument(self, symbol: str) -> Instrument | None:
         await self.ping()
         return self.instruments.get(symbol)
 
@@ -196,6 +196,7 @@ class FakeServices:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     roster: FakeRoster = field(default_factory=FakeRoster)
     store: FakeStore = field(default_factory=FakeStore)
+    facts: dict[str, object] = field(default_factory=lambda: {"circuit": {"state": "closed"}})
     states: dict[str, str] = field(default_factory=lambda: {"writer": "running", "supervisor": "running"})
     error: Exception | None = None
     hang: trio.Event | None = None
@@ -207,6 +208,9 @@ class FakeServices:
     warnings: tuple[str, ...] = ()
     adjustment: Mapping[str, object] = field(default_factory=lambda: {"mode": "raw", "applied": []})
     page: int = 1_000_000
+
+    def routing(self, slug: str) -> Mapping[str, object]:
+        return self.facts
 
     def actors(self) -> Mapping[str, str]:
         return self.states

@@ -391,7 +391,7 @@ async def test_the_facts_of_a_provider_are_plain_data(autojump_clock):
         "failed": 1,
         "reliability": 0.8,
         "response_ms": None,
-        "last_fault": {"code": "upstream", "message": "503", "at_us": NOW_US},
+        "last_fault": {"code": "upstream", "message": "503", "at": NOW_US // 1000},
     }
 
 
