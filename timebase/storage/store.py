@@ -62,6 +62,7 @@ class Store:
         self._migrated = migrated
         self._instruments = ByteLru[str, Instrument](REMEMBERED)
         self._series = ByteLru[tuple[int, str, Interval], Series](REMEMBERED)
+        self._series_of = ByteLru[int, tuple[Series, ...]](REMEMBERED)
         self._ledgers = ByteLru[int, Ledger](REMEMBERED)
         self._generations: Counter[int] = Counter()
         self._action_generations: Counter[int] = Counter()
@@ -112,10 +113,16 @@ class Store:
         if found is None:
             found = await self._annex.run(series_queries.ensure_series, instrument, provider, interval)
             self._series.put(key, found, 1)
+            self._series_of.drop(instrument.id)
         return found
 
     async def series_of(self, instrument_id: int) -> tuple[Series, ...]:
-        return await self._annex.run(series_queries.select_series_of, instrument_id)
+        """Those that another server on this database makes are seen when a question here comes to them."""
+        found = self._series_of.get(instrument_id)
+        if found is None:
+            found = await self._annex.run(series_queries.select_series_of, instrument_id)
+            self._series_of.put(instrument_id, found, 1)
+        return found
 
     # --- bars
 
