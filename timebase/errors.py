@@ -151,6 +151,13 @@ class StoreUnavailable(TimeBaseError):
     is_retryable = True
 
 
+def sole(error: BaseException) -> BaseException:
+    """The one error in a nursery's group of one; a group of several stays what it is."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
 PROVIDER_ERRORS: dict[str, type[ProviderError]] = {
     kind.code: kind
     for kind in (

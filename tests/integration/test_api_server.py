@@ -18,6 +18,7 @@ from timebase.api import render
 from timebase.api.data import _Page
 from timebase.api.server import run_api
 from timebase.api.services import ApiSettings
+from timebase.errors import ConfigError
 from timebase.model.lru import ByteLru
 
 MILLION = "interval=1m&start=2020-01-01&end=1637836800&format=arrow"  # 60 s times a million later
@@ -50,7 +51,7 @@ async def test_a_free_port_is_reported() -> None:
 
 async def test_a_taken_port_is_an_error_at_the_start() -> None:
     async with open_api(FakeServices()) as port:
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(ConfigError, match="in use"):
             await run_api(FakeServices(), ApiSettings(port=port), ByteLru(0))
 
 

@@ -21,6 +21,7 @@ from timebase.errors import (
     TimeBaseError,
     UnknownProvider,
     UnknownSymbol,
+    sole,
 )
 from timebase.model.receipt import Attempt
 
@@ -169,14 +170,7 @@ def problem(error: Exception, request_id: str) -> Reply:
     return Reply(int(fault.status), dumps(content), PROBLEM, tuple(_headers(cause, fault)))
 
 
-def sole(error: Exception) -> Exception:
-    """The one error in a nursery's group of one; a group of several stays what it is."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
-def _own_suggestions(error: Exception) -> Sequence[str]:
+def _own_suggestions(error: BaseException) -> Sequence[str]:
     match error:
         case UnknownSymbol() | UnknownPath():
             return error.near
@@ -187,7 +181,7 @@ def _own_suggestions(error: Exception) -> Sequence[str]:
     return ()
 
 
-def _advice(error: Exception, fault: Fault) -> Sequence[str]:
+def _advice(error: BaseException, fault: Fault) -> Sequence[str]:
     symbol = getattr(error, "symbol", "{symbol}")
     return [each.replace("{symbol}", symbol) for each in fault.advice]
 
@@ -203,7 +197,7 @@ def _from_attempts(attempts: Sequence[Attempt]) -> Sequence[str]:
     return [cures[outcome].format(slug, slug) for slug, outcome in sorted(met) if outcome in cures]
 
 
-def _headers(error: Exception, fault: Fault) -> Sequence[tuple[str, str]]:
+def _headers(error: BaseException, fault: Fault) -> Sequence[tuple[str, str]]:
     if isinstance(error, MethodNotAllowed):
         return [("allow", ", ".join(error.allowed))]
     if isinstance(error, Unauthorized):

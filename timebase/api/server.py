@@ -19,6 +19,7 @@ from timebase.api.connection import Connection, Rest
 from timebase.api.factory import create_app
 from timebase.api.front import AsgiApp
 from timebase.api.services import ApiSettings, Services
+from timebase.errors import ConfigError
 from timebase.model.lru import ByteLru
 
 log = logging.getLogger(__name__)
@@ -49,9 +50,15 @@ async def run_api(
 
 
 async def _listen(settings: ApiSettings) -> list[trio.SocketListener]:
-    """Raises: OSError when the address is taken or not ours."""
+    """Raises: ConfigError when the address is taken or not ours."""
     host = None if settings.host in _EVERYWHERE else settings.host
-    first, *others = await trio.open_tcp_listeners(settings.port, host=host)
+    try:
+        first, *others = await trio.open_tcp_listeners(settings.port, host=host)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ConfigError([
+            f"cannot listen on {settings.host}:{settings.port}: {why}; set TIMEBASE_PORT or TIMEBASE_HOST to another"
+        ]) from error  # fmt: skip
     if settings.port:
         return [first, *others]
     for other in others:  # a free port is another one for each address

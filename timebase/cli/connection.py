@@ -13,7 +13,7 @@ import httpx
 import trio
 
 from timebase.config import Settings, load_settings
-from timebase.errors import TimeBaseError
+from timebase.errors import TimeBaseError, sole
 from timebase.logs import set_up_logs
 
 READ_TIMEOUT_S = 600.0  # a long range of a slow vendor
@@ -120,7 +120,7 @@ def _own_server(settings: Settings) -> Iterator[str]:
         try:
             trio.run(serve)
         except BaseException as exc:  # noqa: ASYNC103, BLE001 - told in the command's own thread
-            box["error"] = exc
+            box["error"] = sole(exc)
         finally:
             is_up.set()
 

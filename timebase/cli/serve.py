@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import signal
 from pathlib import Path
 
@@ -9,16 +10,22 @@ import trio
 
 from timebase.app import run as run_server
 from timebase.config import Settings, load_settings
+from timebase.errors import TimeBaseError, sole
 from timebase.logs import set_up_logs
 
 logger = logging.getLogger("timebase")
+ECHO_S = 0.5  # nobody presses Ctrl-C again on purpose that soon
 
 
 def run(args: argparse.Namespace) -> int:
     overrides = {name: value for name in ("host", "port") if (value := getattr(args, name)) is not None}
     settings = load_settings(file=Path(args.config) if args.config else None, overrides=overrides)
     set_up_logs(settings.log_format, settings.log_level)
-    trio.run(_serve, settings)
+    try:
+        trio.run(_serve, settings)
+    except BaseExceptionGroup as group:
+        cause = sole(group)
+        raise cause if isinstance(cause, TimeBaseError | KeyboardInterrupt) else group from None
     return 0
 
 
@@ -31,14 +38,20 @@ async def _serve(settings: Settings) -> None:
 
 
 async def _stop_on_signal(stop: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    """The first signal stops in order, the second at once."""
+    """The first signal stops in order, another one at once; echoes of the first do not count.
+
+    A terminal and a parent both pass on Ctrl-C, `timeout` signals the process and its group.
+    """
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
+        stopped_at = math.inf
         async for number in signals:
-            if stop.is_set():
+            if trio.current_time() > stopped_at + ECHO_S:
                 raise KeyboardInterrupt
-            logger.info("%s: stopping; what was accepted is stored first", signal.Signals(number).name)
-            stop.set()
+            if not stop.is_set():
+                logger.info("%s: stopping; what was accepted is stored first", signal.Signals(number).name)
+                stopped_at = trio.current_time()
+                stop.set()
 
 
 def _say_where(settings: Settings, port: int) -> None:

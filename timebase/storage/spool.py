@@ -110,10 +110,14 @@ class Spool:
 def open_spool(folder: Path, max_bytes: int) -> Iterator[Spool]:
     """The spool of `folder`, for one server at a time.
 
-    Raises: ConfigError when another server holds it.
+    Raises: ConfigError when another server holds it, or it cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("ab") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("ab")
+    except OSError as error:
+        raise ConfigError([f"data_dir: {folder.parent} cannot be written: {error.strerror}; name another"]) from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
