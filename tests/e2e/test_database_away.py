@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -97,6 +98,21 @@ async def test_what_was_spooled_outlives_a_killed_server(
         assert stub.ranges("FILL-USD") == [WHOLE]
 
 
+async def test_no_provider_is_blamed_for_a_database_that_hangs(
+    home: Path, serving: ServerMaker, cluster: Cluster, stub: Stub
+) -> None:
+    settings = {"database_url": cluster.url, "patience_s": 1, "retention_intraday_days": "never"}
+    with serving(home, **settings) as server:
+        async with asking(server) as client, trio.open_nursery() as nursery:
+            nursery.start_soon(_backfill_patiently, client)
+            await until(lambda: _is_half_stored(client))
+            with _frozen(cluster):
+                stub.open_gate("away")
+                await trio.sleep(3)  # the outage itself
+        assert (await stored(server, "FILL-USD")).equals(true_bars(Interval.M1, WHOLE))
+        assert stub.ranges("FILL-USD") == [WHOLE]
+
+
 async def test_the_embedded_database_is_started_again_when_it_dies(
     home: Path, serving: ServerMaker, stub: Stub
 ) -> None:
@@ -132,6 +148,19 @@ async def _stop_at_once(cluster: Cluster) -> None:
     postmaster = psutil.Process(postmaster_of(cluster.folder.parent))
     postmaster.send_signal(signal.SIGQUIT)
     await until(lambda: not cluster.is_running)
+
+
+@contextmanager
+def _frozen(cluster: Cluster) -> Iterator[None]:
+    postmaster = psutil.Process(postmaster_of(cluster.folder.parent))
+    frozen = [postmaster, *postmaster.children()]
+    for process in frozen:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in frozen:
+            process.resume()
 
 
 async def _is_half_stored(client: httpx.AsyncClient) -> bool:

@@ -116,6 +116,7 @@ async def test_an_unknown_path_is_told_with_one_that_is_near(client: httpx.Async
 async def test_a_silent_provider_is_given_up_for_the_next(home: Path, serving: ServerMaker) -> None:
     mute = Stub("mute", home / "manifests", home / "stubs", priority=90)
     mute.script("*", {"gate": "never"})
+    mute.script("SLOW-USD", {"page": 8, "pause_s": 0.6})
     Stub("talker", home / "manifests", home / "stubs", priority=10)
     with serving(home, patience_s=1, ask_s=3, max_retries=0) as server:
         async with asking(server) as client:
@@ -125,6 +126,8 @@ async def test_a_silent_provider_is_given_up_for_the_next(home: Path, serving: S
             ]  # fmt: skip
             problem = problem_of(await get(client, "OTHER-USD", DAY, provider="mute"), 502)
             assert [each["outcome"] for each in problem["attempts"]] == ["timeout"]
+            slow = await ask(client, "SLOW-USD", DAY, provider="mute")  # never silent for long
+            assert len(slow["bars"]["time"]) == 24
 
 
 async def _in_state(client: httpx.AsyncClient, slug: str, state: str) -> dict | None:

@@ -160,9 +160,9 @@ async def _post(client: httpx.AsyncClient, body: dict[str, str]) -> int:
         except httpx.HTTPError as exc:
             said = f"the server does not answer: {exc}"
         else:
-            if response.is_success:
+            said = _why_not(response)
+            if not said:
                 return int(response.json()["fetched"])
-            said = problem_text(response)
             if not _may_pass(response, tried):
                 break
             wait_s = min(float(response.headers.get("Retry-After", wait_s)), MAX_WAIT_S)
@@ -170,8 +170,19 @@ async def _post(client: httpx.AsyncClient, body: dict[str, str]) -> int:
     raise CommandFailed(said)
 
 
+def _why_not(response: httpx.Response) -> str:
+    """Empty when all that can be had is stored: what nobody keeps, or the validator refused, is not waited for."""
+    if response.is_error:
+        return problem_text(response)
+    done = response.json()
+    last = done["attempts"][-1] if done["attempts"] else {"outcome": "ok"}
+    if done["coverage"]["complete"] or last["outcome"] == "ok":
+        return ""
+    return f"{last['provider']} broke off: {last['outcome']}: {last['reason']}"
+
+
 def _may_pass(response: httpx.Response, tried: int) -> bool:
     """Whether asking again can help."""
     if response.status_code == httpx.codes.BAD_GATEWAY and "Retry-After" not in response.headers:
         return tried < RETRIES_OF_A_FAILURE
-    return response.status_code in (429, 502, 503, 504)
+    return response.is_success or response.status_code in (429, 502, 503, 504)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 
@@ -47,6 +48,24 @@ class ProviderState:
     memory_bytes: int
     last_error: str
     in_flight: int
+
+
+class Asker(Protocol):
+    """Who waits for an answer, and may lose patience with a provider that is silent."""
+
+    def heard(self) -> None:
+        """The question has gone out, or something came of it: whatever comes next is the provider's to say."""
+
+    def held(self) -> None:
+        """What came waits for room on the road: the provider is not to blame for the time that this takes."""
+
+
+class _Nobody:
+    def heard(self) -> None:
+        pass
+
+    def held(self) -> None:
+        pass
 
 
 class ProviderHandle:
@@ -123,19 +142,17 @@ class ProviderHandle:
         if self.state != READY:
             raise Unavailable(f"{self.slug} is {self.state.replace('_', ' ')}: {self.reason or self.last_error}")
 
-    async def history(self, demand: Demand, *, began: Callable[[], None] | None = None) -> None:
+    async def history(self, demand: Demand, *, asker: Asker | None = None) -> None:
         """Fetch `demand`; its batches go down the road, the last of them with `is_last`.
 
-        `began` is called when the question goes out: before that it may have waited for its turn, as no more than the
+        `asker` hears how it goes. Before its question goes out it may have waited for its turn, as no more than the
         manifest's max_concurrent questions are asked at once.
         Raises: ProviderError; when the plugin had been asked, a FAILED or PARTIAL batch has gone down the road before.
         """
         async with self._turn:
             await self.wait_ready()
-            if began is not None:
-                began()
             with self._counted():
-                await self._ask(demand)
+                await self._ask(demand, asker or _Nobody())
 
     async def symbols(self, query: str, limit: int) -> tuple[Instrument, ...]:
         """Raises: ProviderError; Unsupported when the plugin cannot search."""
@@ -146,42 +163,46 @@ class ProviderHandle:
             with self._counted(), self._masked():
                 return await self._live_link().symbols(query, limit)
 
-    async def _ask(self, demand: Demand) -> None:
+    async def _ask(self, demand: Demand, asker: Asker) -> None:
         cutter = BatchCutter(demand, now_us(), self.manifest.delay_s)
         fault: ProviderError | None = None
+        asker.heard()
         try:
             with self._masked():
-                await self._send(await self._receive(demand, cutter))
+                await self._send(await self._receive(demand, cutter, asker), asker)
         except ProviderError as error:
             fault = error
         if fault is None:
             return
         for batch in cutter.fail(fault):
-            await self._send(batch)
+            await self._send(batch, asker)
         if isinstance(fault, AuthFailed):
             self.fail_auth(str(fault))
         raise fault
 
-    async def _receive(self, demand: Demand, cutter: BatchCutter) -> Batch:
+    async def _receive(self, demand: Demand, cutter: BatchCutter, asker: Asker) -> Batch:
         """Sends all batches but the last, and returns that."""
         try:
             async with self._live_link().history(demand) as answer:
                 async for part in answer:
+                    asker.heard()
                     if isinstance(part, Bars):
                         batch = cutter.add(part)
                         if batch is not None:
-                            await self._send(batch)
+                            await self._send(batch, asker)
                     else:
                         cutter.add_actions(part)
                 return cutter.finish(answer.warnings)
         except Empty:
             return cutter.finish()
 
-    async def _send(self, batch: Batch) -> None:
+    async def _send(self, batch: Batch, asker: Asker) -> None:
+        asker.held()
         try:
             await self._raw_in.send(batch)
         except trio.ClosedResourceError:
             raise Unavailable("the server is stopping") from None
+        asker.heard()
 
     def _live_link(self) -> ProviderLink:
         if self._link is None:
