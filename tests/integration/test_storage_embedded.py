@@ -9,17 +9,19 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import psutil
 import pytest
 import trio
 from integration.market import ALWAYS, a_series, batch, cut, minutes
+from integration.plug import open_plug
 
 from timebase.errors import ConfigError, StoreUnavailable
 from timebase.model.bars import Batch, Durable
 from timebase.storage.embedded import cluster_in, open_embedded
-from timebase.storage.housekeeping import Retention, forget_old, run_housekeeping
+from timebase.storage.housekeeping import Retention, forget_old, run_housekeeping, tidy
 from timebase.storage.spool import open_spool
 from timebase.storage.store import open_store
 from timebase.storage.writer import run_writer
@@ -189,7 +191,10 @@ async def test_a_path_too_long_for_a_socket_is_no_obstacle(data_dir: Path) -> No
     async with open_embedded(folder) as cluster:
         connection = trio.to_thread.run_sync(asyncio.run, _answer(cluster.url))
         assert await connection == 42
+        socket_dir = Path(parse_qs(urlsplit(cluster.url).query)["host"][0])
+        assert stat.S_IMODE(socket_dir.stat().st_mode) == 0o700
     assert not cluster.is_running
+    assert not socket_dir.exists()
 
 
 async def _answer(url: str) -> int:
@@ -228,3 +233,14 @@ async def test_retention_drops_what_is_older_than_its_days(data_dir: Path) -> No
         assert await forget_old(store, Retention(daily_days=1)) == 0
         assert await forget_old(store, Retention(intraday_days=30)) == 1
         assert len(await store.read(series, ALWAYS)) == 0
+
+
+async def test_tidying_up_is_put_off_while_the_database_is_away(database_url: str, tmp_path: Path) -> None:
+    async with open_plug(database_url) as plug, open_store(plug.url, tmp_path) as store:
+        await store.take_budget("yahoo", 0)
+        await plug.pull()
+        soon = await tidy(store, Retention(intraday_days=1))
+        await plug.push()
+        later = await tidy(store, Retention(intraday_days=1))
+        assert soon < trio.current_time() + 3_600 < later
+        assert await store.load_budget_takes(0) == []

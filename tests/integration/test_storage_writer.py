@@ -110,6 +110,29 @@ async def test_while_the_database_is_away_batches_wait_on_disk_and_none_is_lost(
         assert complete.end_us == batches[-1].covers.end_us
 
 
+async def test_a_database_that_hangs_is_away_too(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("timebase.storage.writer.PUT_S", 0.2)
+    async with open_desk(database_url, tmp_path) as desk:
+        series, bars = await a_series(desk.store), minutes(100)
+        desk.plug.jam()
+        (durable,) = await desk.hand_in(batch(series, bars))
+        assert durable.is_spooled
+        desk.plug.clear()
+        monkeypatch.undo()
+        await desk.emptied()
+        assert (await desk.store.read(series, ALWAYS)).equals(bars)
+
+
+async def test_more_than_a_transaction_may_hold_goes_in_several(database_url: str, tmp_path: Path) -> None:
+    async with open_desk(database_url, tmp_path) as desk:
+        series, bars = await a_series(desk.store), minutes(900_000)
+        durables = await desk.hand_in(*cut(series, bars, 150_000))
+        assert sum(durable.new for durable in durables) == 900_000
+        assert (await desk.store.read(series, ALWAYS)).equals(bars)
+
+
 async def test_the_spool_is_emptied_without_anything_new_coming(database_url: str, tmp_path: Path) -> None:
     async with open_desk(database_url, tmp_path) as desk:
         series, bars = await a_series(desk.store), minutes(100)

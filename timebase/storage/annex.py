@@ -25,7 +25,13 @@ Connection = PoolConnectionProxy
 
 # Bars are read in the order of their key. Fresh tables have no statistics, and without them the planner prefers a
 # bitmap and a sort on disk: measured, 840 ms for a million bars; along the key it takes 425 ms.
-SESSION = {"application_name": "timebase", "timezone": "UTC", "enable_bitmapscan": "off", "random_page_cost": "1.1"}
+SESSION = {
+    "application_name": "timebase",
+    "timezone": "UTC",
+    "enable_bitmapscan": "off",
+    "random_page_cost": "1.1",
+    "jit": "off",  # compiling costs more than such queries gain
+}
 CONNECT_S = 5.0
 CANCEL_S = 1.0  # a cancelled query that has not ended by then is dropped together with its connection
 LOST_S = 0.2  # for work whose connection broke to notice by itself

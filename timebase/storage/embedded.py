@@ -15,7 +15,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -99,8 +99,12 @@ class Cluster:
         await self._run("pg_ctl", self.folder, "start", "-w", "-t", str(START_S), "-s", "-l", str(self._log))
 
     async def stop(self) -> None:
-        if self.is_running:
+        postmaster = _postmaster(self.folder)
+        if postmaster is not None and postmaster.is_alive:
             await self._run("pg_ctl", self.folder, "stop", "-w", "-m", "fast", "-t", str(STOP_S), "-s")
+            if postmaster.socket_dir != self.folder:
+                with suppress(OSError):
+                    postmaster.socket_dir.rmdir()
 
     @property
     def _log(self) -> Path:

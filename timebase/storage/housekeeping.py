@@ -38,7 +38,7 @@ async def run_housekeeping(
         await trio.sleep(PULSE_S)
         is_up = await _feel_pulse(store)
         if is_up and trio.current_time() >= next_tidy:
-            next_tidy = await _tidy(store, retention)
+            next_tidy = await tidy(store, retention)
 
 
 async def _feel_pulse(store: Store) -> bool:
@@ -58,7 +58,7 @@ async def _try_to_revive(store: Store) -> None:
         logger.warning("%s", error)
 
 
-async def _tidy(store: Store, retention: Retention) -> float:
+async def tidy(store: Store, retention: Retention) -> float:
     """Returns: when to tidy up again."""
     try:
         await forget_old(store, retention)
