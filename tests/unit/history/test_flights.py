@@ -65,8 +65,11 @@ async def test_an_asker_that_gives_up_does_not_end_the_flight(autojump_clock: tr
 
 
 async def test_a_flight_that_the_stop_cuts_off_did_not_succeed() -> None:
+    async def fetch(_: Flight) -> None:
+        await trio.sleep_forever()
+
     async with trio.open_nursery() as nursery:
-        flight = Flights(nursery).join(7, WANTED, lambda _: trio.sleep_forever())
+        flight = Flights(nursery).join(7, WANTED, fetch)
         nursery.cancel_scope.cancel()
     assert isinstance(flight.error, Unavailable)
 

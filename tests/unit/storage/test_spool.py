@@ -86,7 +86,7 @@ async def test_the_bound_holds_and_what_does_not_fit_leaves_no_trace(tmp_path: P
     with open_spool(tmp_path, MB) as spool:
         for number in range(4):
             await spool.append([batch(number, n=4_300)])
-        with pytest.raises(SpoolFull, match="of 1.0 MB"):
+        with pytest.raises(SpoolFull, match=r"of 1\.0 MB"):
             await spool.append([batch(4, n=4_300)])
         on_disk = sum(path.stat().st_size for path in tmp_path.iterdir())
         assert on_disk == spool.bytes <= MB
