@@ -197,3 +197,27 @@ def _bars(frame: pl.DataFrame) -> Bars:
         time = time.str.to_datetime(time_zone="UTC")
     in_us = time.dt.epoch("us") if time.dtype.is_temporal() else time * 1_000
     return Bars.of(in_us.to_numpy(), *(np.asarray(frame[name]) for name in COLUMNS[1:]))
+
+
+def test_get_refuses_a_file_it_cannot_write_or_name_the_format_of(hall: Hall, tmp_path: Path) -> None:
+    nowhere = hall.server.run("get", "CLI-USD", *ASK_WEEK, "-o", str(tmp_path / "nowhere" / "bars.csv"))
+    assert nowhere.returncode == 1
+    assert nowhere.stderr.decode().splitlines()[-1].endswith("cannot be written: No such file or directory")
+    unnamed = hall.server.run("get", "CLI-USD", *ASK_WEEK, "-o", str(tmp_path / "bars.xls"))
+    assert unnamed.returncode == 1
+    assert b"parquet" in unnamed.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("symbol", ["A B", "../providers", "CLI-USD?limit=1", ""])
+@pytest.mark.parametrize("asking_command", ["get", "coverage"])
+def test_odd_symbols_are_refused_as_symbols(hall: Hall, asking_command: str, symbol: str) -> None:
+    done = hall.server.run(asking_command, symbol)
+    assert done.returncode == 1
+    assert done.stderr.startswith((b"timebase: symbol: ", b"timebase: no provider knows "))
+
+
+def test_coverage_fits_into_a_terminal(hall: Hall) -> None:
+    hall.server.run("get", "CLI-USD", *ASK_WEEK)
+    shown = hall.server.run("coverage", "CLI-USD", COLUMNS="80").stdout.decode()
+    assert "2024-01-01 00:00 │ 2024-01-08 00:00" in shown

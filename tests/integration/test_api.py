@@ -579,3 +579,10 @@ async def test_requests_share_a_connection() -> None:
         streams = {id(reply.extensions["network_stream"]) for reply in replies}
     assert len(streams) == 1
     assert isinstance(replies[0], httpx.Response)
+
+
+async def test_the_address_alone_leads_to_the_description() -> None:
+    async with open_client(FakeServices()) as client:
+        reply = await client.get("/")
+        assert (reply.status_code, reply.headers["location"]) == (307, "docs")
+        assert (await client.get("/docs")).status_code == 200

@@ -13,7 +13,7 @@ from timebase.api.exchange import Asked, Desk, Pieces, Reply
 from timebase.api.front import AsgiApp, with_shortcut
 from timebase.api.meters import Metrics, observe_server
 from timebase.api.openapi import describe
-from timebase.api.routes import ROUTES, Route, paths
+from timebase.api.routes import ROOT, ROUTES, Route, paths
 from timebase.api.services import ApiSettings, Services
 from timebase.errors import RequestError
 from timebase.model.lru import ByteLru
@@ -44,6 +44,9 @@ def create_quart(desk: Desk) -> QuartTrio:
                 methods=list(route.methods),
                 provide_automatic_options=False,
             )
+    app.add_url_rule(
+        ROOT.path, ROOT.name, _view(desk, ROOT), methods=list(ROOT.methods), provide_automatic_options=False
+    )
     app.register_error_handler(HTTPException, _refusal(desk))
     return app
 

@@ -24,6 +24,10 @@ def with_shortcut(desk: Desk, app: AsgiApp) -> AsgiApp:
     hot = [(_pattern(route), route) for route in ROUTES if route.is_hot]
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # nothing here speaks it: 403
+            await receive()
+            await send({"type": "websocket.close"})
+            return
         if scope["type"] == "http":
             receive, send = _whole(receive, send)
             for pattern, route in hot if scope["method"] in {"GET", "HEAD"} else ():

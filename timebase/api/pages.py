@@ -19,3 +19,8 @@ async def get_openapi(desk: Desk, asked: Asked, _: list[Attempt]) -> Reply:
 async def get_docs(desk: Desk, asked: Asked, _: list[Attempt]) -> Reply:
     parse_query(asked.query, ())
     return Reply(200, _DOCS, "text/html; charset=utf-8", (("content-security-policy", _POLICY),))
+
+
+async def go_to_docs(_: Desk, asked: Asked, __: list[Attempt]) -> Reply:
+    parse_query(asked.query, ())
+    return Reply(307, headers=(("location", "docs"),))

@@ -138,6 +138,9 @@ ROUTES = (
     ),
 )  # fmt: skip
 
+# For people who type the address alone; no part of the API.
+ROOT = Route("/", pages.go_to_docs, "goToDocs", "To the description, for people", is_top=True)
+
 IN_PATH = {p.SYMBOL.name: p.SYMBOL, p.SLUG.name: p.SLUG}
 
 

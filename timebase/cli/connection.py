@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import trio
 
 from timebase.config import Settings, load_settings
-from timebase.errors import TimeBaseError, sole
+from timebase.errors import BadParameter, TimeBaseError, sole
 from timebase.logs import set_up_logs
 
 READ_TIMEOUT_S = 600.0  # a long range of a slow vendor
@@ -71,6 +72,13 @@ def ask(client: httpx.Client, path: str, params: dict[str, Any] | None = None) -
     except httpx.HTTPError as exc:
         raise CommandFailed(f"the server at {client.base_url} does not answer: {exc}") from exc
     return checked(response)
+
+
+def symbol_path(resource: str, symbol: str) -> str:
+    """Whatever the symbol holds stays part of it."""
+    if not symbol.strip():
+        raise BadParameter("symbol", "is empty; write it like AAPL, EUR-USD or BTC-USDT")
+    return f"/api/v1/{resource}/{quote(symbol, safe='')}"
 
 
 def checked(response: httpx.Response) -> httpx.Response:

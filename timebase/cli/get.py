@@ -9,39 +9,53 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from timebase.cli.connection import ask, open_client
+from timebase.cli.connection import CommandFailed, ask, open_client, symbol_path
+from timebase.errors import BadParameter
 
 TABLE_ROWS = 40  # a longer table shows its head and tail; -o and --format print everything
 BINARY = ("arrow", "parquet")
+ENDINGS = {
+    "csv": "csv", "json": "json", "ndjson": "ndjson", "jsonl": "ndjson", "arrow": "arrow", "feather": "arrow",
+    "parquet": "parquet",
+}  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    wanted = args.format or _format_of(args.output)
+    wanted = _format(args.format, args.output)
     params = {name: getattr(args, name) for name in ("interval", "start", "end", "limit", "adjust", "provider")}
     params["format"] = "json" if wanted == "table" else wanted
     with open_client(args.config) as client:
-        response = ask(client, f"/api/v1/data/{args.symbol}", params)
+        response = ask(client, symbol_path("data", args.symbol), params)
     if wanted == "table":
         _print_table(response.json())
     elif args.output:
-        Path(args.output).write_bytes(response.content)
-        print(f"{args.output}: {len(response.content):,} bytes", file=sys.stderr)  # noqa: T201
+        _write(Path(args.output), response.content)
     elif wanted in BINARY and sys.stdout.isatty():
         print(f"{wanted} is not for a terminal; write it to a file with -o FILE", file=sys.stderr)  # noqa: T201
         return 1
     else:
         sys.stdout.buffer.write(response.content)
+        sys.stdout.buffer.write(b"\n" if wanted == "json" else b"")
         sys.stdout.buffer.flush()
     return 0
 
 
-def _format_of(output: str | None) -> str:
+def _format(named: str | None, output: str | None) -> str:
+    """Raises: BadParameter when neither the format nor the file's ending says what to write."""
     if output is None:
-        return "table"
-    ending = Path(output).suffix.lstrip(".").lower()
-    return {"csv": "csv", "ndjson": "ndjson", "arrow": "arrow", "feather": "arrow", "parquet": "parquet"}.get(
-        ending, "json"
-    )
+        return named or "table"
+    wanted = named or ENDINGS.get(Path(output).suffix.lstrip(".").lower(), "")
+    if wanted not in ENDINGS.values():
+        raise BadParameter("-o", f"{output}: name the format with --format, or by the ending", tuple(ENDINGS))
+    return wanted
+
+
+def _write(file: Path, content: bytes) -> None:
+    try:
+        file.write_bytes(content)
+    except OSError as exc:
+        raise CommandFailed(f"{file} cannot be written: {exc.strerror}") from exc
+    print(f"{file}: {len(content):,} bytes", file=sys.stderr)  # noqa: T201
 
 
 def _print_table(reply: dict[str, Any]) -> None:
