@@ -1,11 +1,15 @@
 """What TimescaleDB adds, and that plain PostgreSQL gives the same answers without it."""
 
+import io
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from integration.market import ALWAYS, MONDAY_US, a_series, batch, cut, days, minutes
 
+from timebase.model.bars import Bars
 from timebase.model.interval import Interval
 from timebase.model.timerange import DAY_US
 from timebase.storage.annex import Annex, Connection, open_annex
@@ -88,3 +92,29 @@ async def test_the_views_show_what_the_store_reads(store: Store, annex: Annex) -
     assert day[:2] == ("2024-01-01", "AAPL")
     (forming,) = await annex.run(rows, "SELECT DISTINCT metadata->'forming' FROM time_series_data")
     assert forming == ("false",)
+
+
+@pytest.mark.shared
+async def test_compression_saves_seventy_per_cent_of_real_minutes(store: Store, shared_data: Path) -> None:
+    truth = {}
+    for folder in sorted((shared_data / "lean" / "crypto" / "coinbase" / "minute").iterdir()):
+        series = await a_series(store, symbol=folder.name.upper())
+        truth[series] = lean_minutes(folder, "201804*_trade.zip")  # one chunk; each has some 100 KB of fixed costs
+        await store.put(cut(series, truth[series]))
+    if store.has_timescale:
+        await store.compress_now()
+        compression = await store.compression()
+        assert compression.after_bytes < 0.3 * compression.before_bytes
+    for series, bars in truth.items():
+        assert (await store.read(series, ALWAYS)).equals(bars)
+
+
+def lean_minutes(folder: Path, names: str) -> Bars:
+    """Zipped CSV without a header: milliseconds since midnight, open, high, low, close, volume; dates in the names."""
+    parts = []
+    for path in sorted(folder.glob(names)):
+        with zipfile.ZipFile(path) as whole:
+            rows = np.loadtxt(io.BytesIO(whole.read(whole.namelist()[0])), delimiter=",", ndmin=2)
+        midnight = np.datetime64(f"{path.name[:4]}-{path.name[4:6]}-{path.name[6:8]}", "us").astype(np.int64)
+        parts.append(Bars.of(midnight + (rows[:, 0] * 1_000).astype(np.int64), *rows[:, 1:6].T))
+    return Bars.concat(parts)
