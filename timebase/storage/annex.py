@@ -166,7 +166,8 @@ def _ending_with(connection: Connection) -> Iterator[None]:
     except asyncio.CancelledError:
         if ends and task is not None:
             task.uncancel()
-            raise asyncpg.ConnectionDoesNotExistError("the connection broke in the middle") from None
+            # The cancellation was ours, and is taken back.
+            raise asyncpg.ConnectionDoesNotExistError("the connection broke in the middle") from None  # noqa: ASYNC104
         raise
     finally:
         for each in ends:
