@@ -18,6 +18,7 @@ TimeBaseError
 `code` is the contract with clients and with plugins in other languages; it is never renamed.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -142,7 +143,8 @@ class AllProvidersFailed(TimeBaseError):
         self.symbol = symbol
         self.attempts = tuple(attempts)
         self.retry_after_s = retry_after_s
-        tried = "; ".join(f"{a.provider}: {a.outcome} ({a.reason})" for a in self.attempts)
+        alike = Counter(f"{a.provider}: {a.outcome} ({a.reason})" for a in self.attempts)
+        tried = "; ".join(said if times == 1 else f"{said}, {times} times" for said, times in alike.items())
         super().__init__(f"no provider could answer for {symbol}: {tried or 'none was asked'}")
 
 
