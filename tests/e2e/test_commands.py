@@ -91,6 +91,17 @@ def test_commands_work_without_a_server(home: Path) -> None:
     assert not (home / "data" / "postgres" / "postmaster.pid").exists()
 
 
+async def test_a_command_that_is_interrupted_stops_the_server_that_it_started(home: Path) -> None:
+    stub = Stub("stub", home / "manifests", home / "stubs")
+    stub.script("ALONE-USD", {"gate": "never"})
+    running = _start("get", "ALONE-USD", *ASK_WEEK, cwd=home, environ=_alone(home))
+    await until(stub.seen)
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=10)
+    assert running.returncode == 130
+    assert not (home / "data" / "postgres" / "postmaster.pid").exists()
+
+
 def test_check_names_every_fault_of_configuration_and_manifests_at_once(home: Path) -> None:
     manifests = home / "manifests"
     Stub("good", manifests, home / "stubs")
@@ -184,10 +195,14 @@ def _alone(home: Path) -> dict[str, str]:
 
 def _backfill(server: Server, within: TimeRange) -> "subprocess.Popen[bytes]":
     times = ["--start", str(within.start_us // 1_000_000), "--end", str(within.end_us // 1_000_000)]
+    environ = server.environ | {"TIMEBASE_SERVER": server.url}
+    return _start("backfill", "LONG-USD", "--interval", "1m", *times, cwd=server.home, environ=environ)
+
+
+def _start(*arguments: str, cwd: Path, environ: dict[str, str]) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, "-m", "timebase", "backfill", "LONG-USD", "--interval", "1m", *times],
-        cwd=server.home, env=server.environ | {"TIMEBASE_SERVER": server.url},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        [sys.executable, "-m", "timebase", *arguments],
+        cwd=cwd, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from e2e.conftest import Hall, ServerMaker
 from e2e.running import Server, asking, states, until
 from e2e.stubs import Stub
 
+from timebase.model.timerange import MINUTE_US
+
 DAY = span("2024-01-01", "2024-01-02")
 
 
@@ -113,21 +115,72 @@ async def test_an_unknown_path_is_told_with_one_that_is_near(client: httpx.Async
     assert problem_of(await client.get("/api/v1/provider"), 404)["code"] == "unknown_path"
 
 
-async def test_a_silent_provider_is_given_up_for_the_next(home: Path, serving: ServerMaker) -> None:
-    mute = Stub("mute", home / "manifests", home / "stubs", priority=90)
-    mute.script("*", {"gate": "never"})
+async def test_a_silent_provider_is_given_up_for_the_next(impatient: Server, mute: Stub) -> None:
+    mute.script("QUIET-USD", {"gate": "never"})
+    async with asking(impatient) as client:
+        answer = await ask(client, "QUIET-USD", DAY)
+        assert [(a["provider"], a["outcome"]) for a in answer["meta"]["attempts"]] == [
+            ("mute", "timeout"), ("talker", "ok"),
+        ]  # fmt: skip
+        mute.script("MUTE-USD", {"gate": "never"})
+        problem = problem_of(await get(client, "MUTE-USD", DAY, provider="mute"), 502)
+        assert [each["outcome"] for each in problem["attempts"]] == ["timeout"]
+
+
+async def test_a_provider_that_is_slow_but_not_silent_is_heard_out(impatient: Server, mute: Stub) -> None:
     mute.script("SLOW-USD", {"page": 8, "pause_s": 0.6})
-    Stub("talker", home / "manifests", home / "stubs", priority=10)
-    with serving(home, patience_s=1, ask_s=3, max_retries=0) as server:
-        async with asking(server) as client:
-            answer = await ask(client, "QUIET-USD", DAY)
-            assert [(a["provider"], a["outcome"]) for a in answer["meta"]["attempts"]] == [
-                ("mute", "timeout"), ("talker", "ok"),
-            ]  # fmt: skip
-            problem = problem_of(await get(client, "OTHER-USD", DAY, provider="mute"), 502)
-            assert [each["outcome"] for each in problem["attempts"]] == ["timeout"]
-            slow = await ask(client, "SLOW-USD", DAY, provider="mute")  # never silent for long
-            assert len(slow["bars"]["time"]) == 24
+    async with asking(impatient) as client:
+        slow = await ask(client, "SLOW-USD", DAY, provider="mute")
+        assert len(slow["bars"]["time"]) == 24
+
+
+async def test_an_answer_that_takes_too_long_is_a_504_and_what_comes_later_is_kept(
+    impatient: Server, mute: Stub
+) -> None:
+    mute.script("LONG-USD", {"page": 3, "pause_s": 0.6})
+    async with asking(impatient) as client:
+        problem = problem_of(await get(client, "LONG-USD", DAY, provider="mute"), 504)
+        assert problem["code"] == "deadline_exceeded"
+        assert problem["suggestions"]
+        answer = await ask(client, "LONG-USD", DAY, provider="mute")
+        assert (answer["meta"]["coverage"]["complete"], len(mute.seen("LONG-USD"))) == (True, 1)
+
+
+async def test_the_present_is_asked_for_again_when_it_is_old(impatient: Server, mute: Stub) -> None:
+    """Its first answer is kept for `refresh_s`; what was final then is not asked for again."""
+    async with asking(impatient) as client:
+        for _ in range(2):
+            assert (await ask(client, "TODAY-USD", None, "1m", start="-1h"))["meta"]["freshness"]["fresh_until"]
+        assert len(mute.seen("TODAY-USD")) == 1
+
+        async def is_asked_again() -> bool:
+            await ask(client, "TODAY-USD", None, "1m", start="-1h")
+            return len(mute.seen("TODAY-USD")) > 1
+
+        await until(is_asked_again, 5)
+        first, second = mute.ranges("TODAY-USD")[:2]
+        assert first.end_us - 2 * MINUTE_US < second.start_us <= first.end_us
+
+
+@pytest.fixture(scope="module")
+def impatient_home(new_home: Callable[[], Path]) -> Path:
+    home = new_home()
+    (home / "manifests").mkdir()
+    return home
+
+
+@pytest.fixture(scope="module")
+def mute(impatient_home: Path) -> Stub:
+    """Asked before the one that always answers."""
+    return Stub("mute", impatient_home / "manifests", impatient_home / "stubs", priority=90)
+
+
+@pytest.fixture(scope="module")
+def impatient(impatient_home: Path, mute: Stub, serving: ServerMaker) -> Iterator[Server]:
+    """A server that gives a silent provider one second, a question three, and the present one."""
+    Stub("talker", impatient_home / "manifests", impatient_home / "stubs", priority=10)
+    with serving(impatient_home, patience_s=1, ask_s=3, refresh_s=1, max_retries=0) as server:
+        yield server
 
 
 async def _in_state(client: httpx.AsyncClient, slug: str, state: str) -> dict | None:

@@ -3,8 +3,8 @@
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -107,39 +107,62 @@ def _answers(url: str) -> bool:
 
 @contextmanager
 def _own_server(settings: Settings) -> Iterator[str]:
-    """A server of our own on a free port of loopback, in a thread."""
-    from timebase.app import run as run_server  # who finds a running server waits for no import of another
-
+    """A server of our own on a free port of loopback, in a thread. Ctrl-C stops it in order, also while it starts."""
     print("no server is running; starting one for this command …", file=sys.stderr)  # noqa: T201
     set_up_logs("text", "ERROR")
-    is_up = threading.Event()
-    box: dict[str, Any] = {}
-
-    def started(port: int) -> None:
-        box["port"] = port
-        is_up.set()
-
-    async def serve() -> None:
-        stop = trio.Event()
-        box["stop"] = (trio.lowlevel.current_trio_token(), stop)
-        await run_server(replace(settings, host="127.0.0.1", port=0), stop, started)
-
-    def main() -> None:
-        try:
-            trio.run(serve)
-        except BaseException as exc:  # noqa: ASYNC103, BLE001 - told in the command's own thread
-            box["error"] = sole(exc)
-        finally:
-            is_up.set()
-
-    thread = threading.Thread(target=main, name="timebase-server", daemon=True)
+    server = _OwnServer(replace(settings, host="127.0.0.1", port=0))
+    thread = threading.Thread(target=server.run, name="timebase-server", daemon=True)
     thread.start()
-    is_up.wait()
-    if "port" not in box:
-        raise CommandFailed(f"the server does not start: {box.get('error')}")
     try:
-        yield f"http://127.0.0.1:{box['port']}"
+        yield server.url()
     finally:
-        token, stop = box["stop"]
-        token.run_sync_soon(stop.set)
+        server.stop()
         thread.join()
+
+
+class _OwnServer:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._has_begun = threading.Event()
+        self._is_up = threading.Event()
+        self._port: int | None = None
+        self._error: BaseException | None = None
+        self._stop: Callable[[], None] = _nothing
+
+    def run(self) -> None:
+        """The thread's life."""
+        try:
+            trio.run(self._serve)
+        except BaseException as exc:  # noqa: ASYNC103, BLE001 - told in the command's own thread
+            self._error = sole(exc)
+        finally:
+            self._has_begun.set()
+            self._is_up.set()
+
+    async def _serve(self) -> None:
+        from timebase.app import run as run_server  # who finds a running server waits for no import of another
+
+        stop, token = trio.Event(), trio.lowlevel.current_trio_token()
+        self._stop = lambda: token.run_sync_soon(stop.set)
+        self._has_begun.set()
+        await run_server(self._settings, stop, self._started)
+
+    def _started(self, port: int) -> None:
+        self._port = port
+        self._is_up.set()
+
+    def url(self) -> str:
+        """Where it listens, once it does. Raises: CommandFailed when it cannot."""
+        self._is_up.wait()
+        if self._port is None:
+            raise CommandFailed(f"the server does not start: {self._error}")
+        return f"http://127.0.0.1:{self._port}"
+
+    def stop(self) -> None:
+        self._has_begun.wait()
+        with suppress(trio.RunFinishedError):
+            self._stop()
+
+
+def _nothing() -> None:
+    """What stops a server that has not begun."""
