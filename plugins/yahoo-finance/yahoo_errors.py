@@ -24,6 +24,12 @@ UNAUTHORIZED, FORBIDDEN = REFUSED = (401, 403)
 TOO_MANY = (429, 999)
 
 
+def unreachable(error: Exception) -> Upstream:
+    """No connection, or a broken one. curl's words, without its reading list."""
+    why, _, _ = str(error).removeprefix("Failed to perform, ").partition(" See https://curl.se/")
+    return Upstream(f"Yahoo cannot be reached: {why}")
+
+
 def judge(status: int, headers: Mapping[str, str], body: bytes) -> object:
     """The answer when it holds data, what it says otherwise is raised.
 

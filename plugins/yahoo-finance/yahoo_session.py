@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 from curl_cffi.requests import Headers, Response, Session
 from curl_cffi.requests.exceptions import RequestException, Timeout
 from yahoo_account import Asking, who_asks
-from yahoo_errors import REFUSED, check_chart, judge
+from yahoo_errors import REFUSED, check_chart, judge, unreachable
 
-from timebase.sdk import Upstream, UpstreamTimeout
+from timebase.sdk import UpstreamTimeout
 
 CHART_PATH = "/v8/finance/chart/"
 DATA_PATHS = (CHART_PATH, "/v1/finance/search")
@@ -45,7 +45,7 @@ class YahooSession(Session[Response]):
         except Timeout as exc:
             raise UpstreamTimeout(f"Yahoo did not answer within {self._timeout_s:g} s") from exc
         except RequestException as exc:
-            raise Upstream(f"Yahoo cannot be reached: {exc}") from exc
+            raise unreachable(exc) from exc
         return _judged(response, who_asks())
 
     def _ask_for_key(self, method: Any, url: str, path: str, kwargs: dict[str, Any]) -> Response:  # noqa: ANN401

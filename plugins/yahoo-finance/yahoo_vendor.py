@@ -15,7 +15,7 @@ from curl_cffi.requests.exceptions import RequestException
 from yahoo_account import Asking, asked_by
 from yahoo_actions import Ledger, parse_ledger
 from yahoo_bars import Table
-from yahoo_errors import check_chart
+from yahoo_errors import check_chart, unreachable
 from yahoo_session import YahooSession
 from yahoo_symbols import asset_class_of, to_canonical
 from yahoo_windows import Window
@@ -23,7 +23,7 @@ from yfinance.data import YfData
 from yfinance.exceptions import YFException, YFPricesMissingError, YFRateLimitError
 from yfinance.scrapers.history import PriceHistory
 
-from timebase.sdk import AssetClass, Empty, Instrument, Interval, Malformed, RateLimited, Upstream
+from timebase.sdk import AssetClass, Empty, Instrument, Interval, Malformed, RateLimited
 
 CHART_URL = "https://query2.finance.yahoo.com/v8/finance/chart/"
 
@@ -73,7 +73,7 @@ class Yahoo:
             except (Empty, YFPricesMissingError):
                 return None  # for yfinance: the session let the answer pass, so it is a chart, one without rows
             except RequestException as exc:
-                raise Upstream(f"Yahoo cannot be reached: {exc}") from exc
+                raise unreachable(exc) from exc
             except _UNREADABLE as exc:
                 raise Malformed(f"yfinance could not read Yahoo's answer: {exc!r}") from exc
         return Table(frame, interval) if len(frame) else None
@@ -87,7 +87,7 @@ class Yahoo:
             except YFRateLimitError as exc:
                 raise RateLimited(f"Yahoo limits requests: {exc}") from exc
             except RequestException as exc:
-                raise Upstream(f"Yahoo cannot be reached: {exc}") from exc
+                raise unreachable(exc) from exc
             except ValueError as exc:
                 raise Malformed(f"Yahoo's answer is not JSON: {exc}") from exc
         return parse_ledger(check_chart(body))
@@ -101,7 +101,7 @@ class Yahoo:
             except YFRateLimitError as exc:
                 raise RateLimited(f"Yahoo limits requests: {exc}") from exc
             except RequestException as exc:
-                raise Upstream(f"Yahoo cannot be reached: {exc}") from exc
+                raise unreachable(exc) from exc
             except _UNREADABLE as exc:
                 raise Malformed(f"yfinance could not read Yahoo's answer: {exc!r}") from exc
         return [instrument for row in found.quotes if (instrument := _instrument(row)) is not None][:limit]

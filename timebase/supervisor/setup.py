@@ -36,4 +36,5 @@ def set_up(manifest: Manifest, own: Mapping[str, Any], environ: Mapping[str, str
         secrets = resolve_secrets(manifest, environ, own.get("secrets", {}))
     except ConfigError as error:
         faults += error.faults
-    return Setup(manifest, options, secrets, tuple(faults))
+    own_name = f"{manifest.slug}: "  # who shows them says whose they are
+    return Setup(manifest, options, secrets, tuple(fault.removeprefix(own_name) for fault in faults))

@@ -121,3 +121,9 @@ def test_a_bug_is_logged_and_hidden(expected_errors: list[str], caplog: pytest.L
 def test_the_one_error_in_a_nurserys_group_is_the_error() -> None:
     group = ExceptionGroup("", [ExceptionGroup("", [errors.UnknownSymbol("X")])])
     assert content_of(problem(group, "r1"))["code"] == "unknown_symbol"
+
+
+def test_attempts_that_failed_alike_are_told_once() -> None:
+    alike = [Attempt("yahoo-finance", "upstream", "HTTP 500", ms) for ms in (3, 5)]
+    detail = content_of(problem(errors.AllProvidersFailed("AAPL", alike), "r1"))["detail"]
+    assert detail == "no provider could answer for AAPL: yahoo-finance: upstream (HTTP 500), 2 times"
