@@ -69,6 +69,18 @@ async def test_an_unknown_symbol_is_told_with_symbols_that_are_near(hall: Hall, 
     assert problem_of(await backfill(client, "NEARBI-USD", DAY), 404)["code"] == "unknown_symbol"
 
 
+async def test_a_symbol_that_is_on_nobodys_list_is_unknown_with_those_that_are_near(
+    home: Path, serving: ServerMaker
+) -> None:
+    listed = [{"symbol": "LISTED-ONE", "asset_class": "stock"}, {"symbol": "LISTED-TWO", "asset_class": "stock"}]
+    Stub("stub", home / "manifests", home / "stubs", symbols=listed)
+    with serving(home) as server:
+        async with asking(server) as client:
+            problem = problem_of(await get(client, "LISTED-OEN", DAY), 404)
+            assert problem["code"] == "unknown_symbol"
+            assert problem["suggestions"][0] == "LISTED-ONE"
+
+
 @pytest.mark.parametrize(
     ("parameter", "value", "is_listed"),
     [

@@ -204,10 +204,21 @@ class Historian:
         if errors:
             waits = [e.retry_after_s for e in errors if isinstance(e, RateLimited) and e.retry_after_s is not None]
             return AllProvidersFailed(symbol, attempts, retry_after_s=min(waits, default=None))
+        if await self._is_strange(question):
+            return UnknownSymbol(symbol, await self._store.near_symbols(symbol, 5))
         reasons = "; ".join(f"{refused.slug}: {refused.reason}" for refused in plan.refused)
         return NotSupported(
             f"no provider can answer {question.interval} bars of {symbol} ({reasons or 'there is none'})"
         )
+
+    async def _is_strange(self, question: Question) -> bool:
+        """Whether the symbol is new here, and every provider that could be asked names the symbols that it has."""
+        instrument = await self._instrument(question.symbol)
+        asked = [state for state in self._roster.all() if question.provider in (None, state.slug)]
+        takes_any = [state for state in asked if not state.manifest.symbols]
+        is_listed = any(each.symbol == instrument.symbol for each in self._roster.symbols())
+        is_new = not instrument.id and not is_listed
+        return is_new and bool(asked) and all(instrument.asset_class not in s.manifest.asset_classes for s in takes_any)
 
     # --- the answer ---
 
