@@ -93,7 +93,11 @@ def problem_text(response: httpx.Response) -> str:
     except ValueError:
         return f"the server answered {response.status_code}: {response.text[:200]}"
     lines = [str(problem.get("detail") or problem.get("title") or problem)]
-    lines += [f"  {a['provider']}: {a['outcome']} {a['reason']}" for a in problem.get("attempts", ())]
+    lines += [
+        f"  {each['provider']}: {each['outcome']} {each['reason']}"
+        for each in problem.get("attempts", ())
+        if each["reason"] not in lines[0]
+    ]
     lines += [f"  try: {suggestion}" for suggestion in problem.get("suggestions", ())]
     return "\n".join(lines)
 
