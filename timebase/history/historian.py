@@ -20,6 +20,7 @@ from timebase.errors import (
     TimeBaseError,
     UnknownProvider,
     UnknownSymbol,
+    Unsupported,
 )
 from timebase.history.answer import Answer, Completion, Freshness, Missing
 from timebase.history.cover import align
@@ -201,6 +202,9 @@ class Historian:
             return UnknownProvider(question.provider, slugs)
         if errors and all(isinstance(error, SymbolNotFound) for error in errors):
             return UnknownSymbol(symbol, await self._store.near_symbols(symbol, 5), attempts)
+        if errors and all(isinstance(error, SymbolNotFound | Unsupported) for error in errors):
+            said = "; ".join(f"{attempt.provider}: {attempt.reason}" for attempt in attempts)
+            return NotSupported(f"no provider can answer {question.interval} bars of {symbol} ({said})")
         if errors:
             waits = [e.retry_after_s for e in errors if isinstance(e, RateLimited) and e.retry_after_s is not None]
             return AllProvidersFailed(symbol, attempts, retry_after_s=min(waits, default=None))
