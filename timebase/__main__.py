@@ -35,7 +35,14 @@ def build_parser() -> argparse.ArgumentParser:
     backfill = commands.add_parser("backfill", help="fetch and store many symbols; run it again to resume")
     backfill.add_argument("symbols", nargs="+", metavar="SYMBOL")
     _add_range(backfill)
-    backfill.add_argument("--jobs", type=int, default=2, help="symbols fetched at the same time (default 2)")
+    backfill.add_argument(
+        "--jobs",
+        type=int,
+        choices=range(1, 17),
+        metavar="N",
+        default=2,
+        help="symbols fetched at the same time (default 2)",
+    )
 
     commands.add_parser("providers", help="list the providers, their states and reasons")
 

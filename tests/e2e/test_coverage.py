@@ -7,7 +7,7 @@ from e2e.conftest import Hall
 from e2e.stubs import true_bars
 
 from timebase.model.interval import Interval
-from timebase.model.timerange import HOUR_US, Ranges, TimeRange
+from timebase.model.timerange import DAY_US, HOUR_US, Ranges, TimeRange
 
 
 async def test_with_half_of_a_range_cached_the_provider_is_asked_for_exactly_the_other_half(
@@ -130,3 +130,23 @@ async def test_a_backfill_leaves_a_range_that_is_answered_without_the_provider(
 
 async def _ledger(client: httpx.AsyncClient, symbol: str) -> list[dict]:
     return (await client.get(f"/api/v1/coverage/{symbol}")).json()["series"]
+
+
+async def test_the_first_few_bars_of_a_long_range_cost_no_more_than_they_need(
+    hall: Hall, client: httpx.AsyncClient
+) -> None:
+    year = span("2023-01-01", "2024-01-01")
+    first = await ask(client, "FEW-USD", year, limit=5)
+    assert bars_of(first).equals(true_bars(Interval.H1, year).pick(slice(5)))
+    (asked,) = hall.a.ranges("FEW-USD")
+    assert asked.length_us <= 3 * DAY_US
+
+    second = await ask(client, "FEW-USD", year, cursor=first["next"])
+    assert bars_of(second).equals(true_bars(Interval.H1, year).pick(slice(5, 10)))
+
+
+async def test_the_first_few_bars_are_found_behind_a_long_silence(hall: Hall, client: httpx.AsyncClient) -> None:
+    year, silence = span("2023-01-01", "2024-01-01"), span("2023-01-01", "2023-03-01")
+    hall.a.script("SILENT-USD", {"holidays": [[silence.start_us, silence.end_us]]})
+    answer = await ask(client, "SILENT-USD", year, limit=5)
+    assert bars_of(answer).equals(true_bars(Interval.H1, year, Ranges((silence,))).pick(slice(5)))

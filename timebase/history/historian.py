@@ -26,17 +26,18 @@ from timebase.history.answer import Answer, Completion, Freshness, Missing
 from timebase.history.cover import align
 from timebase.history.fetcher import Fetcher
 from timebase.history.flights import Catch
-from timebase.history.reader import Reader
+from timebase.history.reader import MAX_BARS, Reader
 from timebase.model.bars import Bars
 from timebase.model.demand import Question
 from timebase.model.instrument import Instrument, canonical_symbol, classify
 from timebase.model.receipt import Attempt
 from timebase.model.series import Series
-from timebase.model.timerange import Ranges
+from timebase.model.timerange import DAY_US, Ranges, TimeRange
 from timebase.router.router import Plan, Router
 from timebase.storage.store import Store
 from timebase.supervisor.roster import Roster
 
+SPARSE = 8  # minutes of stocks fill a fifth of the week
 ANSWERS_KEPT = 4_096  # receipts without their bars: some hundred bytes each
 
 
@@ -81,8 +82,8 @@ class Historian:
         if kept is not None:
             return kept
         try:
-            found = await self._find(question, attempts)
-            return await self._read(question, found)
+            part, found = await self._find_enough(question, attempts)
+            return await self._read(question, part, found)
         except StoreUnavailable:
             stale = self._answers.get(question)
             if stale is None:
@@ -135,6 +136,17 @@ class Historian:
             self._answers.popitem(last=False)
 
     # --- who answers ---
+
+    async def _find_enough(self, question: Question, attempts: list[Attempt]) -> tuple[Question, Found]:
+        """Of a question for the first so many bars no more is fetched than holds them: its range grows as needed."""
+        limit = min(question.limit or MAX_BARS, MAX_BARS)
+        width_us = max(SPARSE * limit * question.interval.us, DAY_US)
+        while True:
+            part = _first_part(question, width_us)
+            found = await self._find(part, attempts)
+            if part is question or len(await self._store.read(found.series, part.range, limit=limit + 1)) > limit:
+                return part, found
+            width_us *= SPARSE
 
     async def _find(self, question: Question, attempts: list[Attempt]) -> Found:
         instrument = await self._instrument(question.symbol)
@@ -226,18 +238,19 @@ class Historian:
 
     # --- the answer ---
 
-    async def _read(self, question: Question, found: Found) -> Answer:
+    async def _read(self, question: Question, part: Question, found: Found) -> Answer:
+        """The answer to `question` from `part` of it, which has all the bars that are wanted."""
         series = found.series
-        generation = self._reader.generation(question, series)
-        reading = await self._reader.read(question, series)
-        missing = await self._missing(question, found)
+        generation = self._reader.generation(part, series)
+        reading = await self._reader.read(part, series)
+        missing = await self._missing(part, found)
         raw_key, factors = reading.raw_key, reading.factors
 
         async def load() -> Bars:
             return reading.bars
 
         async def reload() -> Bars:
-            return await self._reader.reread(raw_key, factors, question, series)
+            return await self._reader.reread(raw_key, factors, part, series)
 
         answer = Answer(
             question=question,
@@ -248,7 +261,7 @@ class Historian:
             load=load,
             attempts=tuple(found.catch.attempts),
             missing=tuple(missing),
-            freshness=await self._freshness(question, found),
+            freshness=await self._freshness(part, found),
             adjustment=reading.adjustment,
             warnings=(*found.catch.warnings, *reading.warnings, *_warn_of(missing)),
             next_start_us=reading.next_start_us,
@@ -271,6 +284,13 @@ class Historian:
             fresh_until_us=None if is_final else self._fetcher.fresh_until_us(found.series),
             is_stale=found.is_stale,
         )
+
+
+def _first_part(question: Question, width_us: int) -> Question:
+    start_us, end_us = question.range.start_us, question.range.end_us
+    if question.keep == "newest" or end_us - start_us <= width_us:
+        return question
+    return replace(question, range=TimeRange(start_us, start_us + width_us))
 
 
 def _warn_of(missing: Sequence[Missing]) -> list[str]:

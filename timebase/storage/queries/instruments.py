@@ -9,11 +9,11 @@ from timebase.storage.annex import Connection
 
 _SELECT = "SELECT * FROM instruments WHERE symbol = $1"
 
-# A symbol that somebody asked for and no provider ever knew has series, and nothing in them but failures.
+# A symbol that somebody asked for and no provider knew has series, and no batch that says anything else of it.
 _IS_KNOWN = """(
        NOT EXISTS (SELECT FROM series s WHERE s.instrument_id = i.id)
-       OR EXISTS (SELECT FROM series s JOIN coverage c ON c.series_id = s.id
-                   WHERE s.instrument_id = i.id AND c.outcome <> 'failed'))
+       OR EXISTS (SELECT FROM series s JOIN batches b ON b.series_id = s.id
+                   WHERE s.instrument_id = i.id AND b.why NOT LIKE 'unknown_symbol%'))
 """
 
 _SELECT_KNOWN = f"SELECT * FROM instruments i WHERE symbol = $1 AND {_IS_KNOWN}"  # noqa: S608 - constants only
