@@ -87,11 +87,15 @@ def serving(new_database: Callable[[], str]) -> ServerMaker:
             settings["database_url"] = new_database()
         server = Server(home, [manifests], **settings)
         server.start()
+        is_good = False
         try:
             yield server
+            is_good = True
         finally:
             code = server.stop()
-        assert code == 0, server.log()[-2_000:]
+            if not is_good or server.errors():
+                print(server.log()[-20_000:])
+        assert code == 0
         assert server.errors() == []
 
     return serve

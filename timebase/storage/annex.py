@@ -110,8 +110,10 @@ class Annex:
             try:
                 with _ending_with(connection):
                     result = await work(connection, *args, **kwargs)
-            except PostgresError:
-                raise  # an answer like any other; the connection is as good as before
+            except PostgresError as error:
+                if is_away(error):  # a database that goes down says so in the middle of whatever it was at
+                    _terminate(connection)
+                raise  # else an answer like any other; the connection is as good as before
             except BaseException:
                 await _abandon(connection)  # noqa: ASYNC102 - asyncio's, and bounded in itself
                 raise

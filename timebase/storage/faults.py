@@ -25,7 +25,8 @@ _MISCONFIGURED = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
-_LOST = ("closed", "closing", "terminated", "lost", "released back")
+# The last: of a connection that lay idle when the database told it that it goes down, before it noticed the end.
+_LOST = ("closed", "closing", "terminated", "lost", "released back", "cannot switch to state")
 
 
 class StoreFault(TimeBaseError):

@@ -16,6 +16,7 @@ AWAY = [
     asyncpg.TooManyConnectionsError("sorry"),
     asyncpg.DeadlockDetectedError("deadlock"),
     asyncpg.InterfaceError("connection is closed"),
+    asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress"),
 ]
 
 
