@@ -12,3 +12,14 @@ class Series:
     symbol: str
     provider: str
     interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class TickSeries:
+    """One provider's trades or quotes of one instrument."""
+
+    id: int
+    instrument_id: int
+    symbol: str
+    provider: str
+    kind: str  # trades | quotes
