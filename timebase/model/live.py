@@ -16,9 +16,9 @@ from timebase.model.ticks import Quotes, Trades
 class Arrival:
     """What one message of a plugin brought for one feed: trades, quotes or bars, or a word about the feed itself.
 
-    Units: µs UTC. `pulse_us` is in event time: the vendor's connection is alive, and nothing older is still to come (but
-    for what is late). `is_up` True or False: the feed came up or went down; while it is down there is no telling what
-    happened. `bars` of a feed of ready-made bars carry Flag.FORMING while their period is not over.
+    Units: µs UTC. `pulse_us` is in event time: the vendor's connection is alive, and nothing older is still to come
+    (but for what is late). `is_up` True or False: the feed came up or went down; while it is down there is no telling
+    what happened. `bars` of a feed of ready-made bars carry Flag.FORMING while their period is not over.
     """
 
     feed: Feed
@@ -62,8 +62,8 @@ class Ticks:
 class BarUpdate:
     """Bars of one series, all of one status, ascending. A MISSING one has bars of NaN prices that are only shown.
 
-    Shape: `trades` int64 (how many), `vwap` float64 (NaN where unknown) and `revision` int32 (0 the bar as it closed), of
-    the length of `bars`.
+    Shape: `trades` int64 (how many), `vwap` float64 (NaN where unknown) and `revision` int32 (0 the bar as it closed),
+        of the length of `bars`.
     """
 
     feed: Feed
@@ -81,11 +81,12 @@ class LiveBatch:
     """[aggregator] -> live batches -> [writer] -> durable -> [hub]: what is stored in one transaction and then shown.
 
     Trades and the bars they close are in one. FORMING and MISSING updates are not stored; they ride along so that a
-    follower sees things in their order.
+    follower sees things in their order, and so do the `words`: arrivals that say something of a feed itself.
     """
 
     ticks: tuple[Ticks, ...] = ()
     updates: tuple[BarUpdate, ...] = ()
+    words: tuple[Arrival, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,9 +33,9 @@ class Trades:
     """Trades of one instrument from one provider, as columns.
 
     Shape: six arrays of length n >= 0.
-    Units: `time` int64 µs UTC, the exchange's event time; `price` float64 in the quote currency per unit; `size` float64
-        in units traded; `side` int8, values of `Side`; `id` int64, the vendor's number or NO_TRADE_ID; `flags` int8, bits
-        of `TradeFlag`.
+    Units: `time` int64 µs UTC, the exchange's event time; `price` float64 in the quote currency per unit; `size`
+        float64 in units traded; `side` int8, values of `Side`; `id` int64, the vendor's number or NO_TRADE_ID; `flags`
+        int8, bits of `TradeFlag`.
     Order: as they came; where (time, id) is not ascending, the tape is.
     """
 
