@@ -39,6 +39,7 @@ from timebase.router.router import Router
 from timebase.router.rules import parse_rules
 from timebase.router.settings import RouterSettings
 from timebase.storage.housekeeping import Retention, run_housekeeping
+from timebase.storage.roll_up import run_roll_up
 from timebase.storage.spool import Spool, open_spool
 from timebase.storage.store import Store, open_store
 from timebase.storage.writer import run_writer
@@ -82,6 +83,8 @@ async def _serve(
             await actors.start(providers, "registrar", run_registrar, store, roster)
             await actors.start(providers, "pruner", run_pruner, router)
             await actors.start(providers, "housekeeping", run_housekeeping, store, retention_of(settings))
+            if store.has_timescale:
+                await actors.start(providers, "roll-up", run_roll_up, store)
             async with trio.open_nursery() as flights:  # they outlast the questions that are being answered
                 historian = historian_of(settings, store, spool, router, roster, tickets, flights)
                 async with trio.open_nursery() as clients:

@@ -69,7 +69,10 @@ class Ledger:
 
     def since(self, start_us: int, now_us: int) -> "Ledger":
         """The ledger that has forgotten everything before that instant."""
-        gone = Ranges((TimeRange(-LONG_AGO_US, start_us),))
+        return self.without(Ranges((TimeRange(-LONG_AGO_US, start_us),)), now_us)
+
+    def without(self, gone: Ranges, now_us: int) -> "Ledger":
+        """The ledger that knows nothing of `gone`."""
         kept = {mark: ranges - gone for mark, ranges in self.marks.items() if _is_fresh(mark, now_us)}
         return Ledger({mark: ranges for mark, ranges in kept.items() if ranges})
 

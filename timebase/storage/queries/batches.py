@@ -10,7 +10,10 @@ from timebase.storage.text import clean
 
 _LOCKS = 0x7453  # the advisory locks' first key: ours, whatever else lives in the database
 
+# The second key 0 is of no series: all who write to one share it, and who needs all series at once has it alone.
+_SHARE = "SELECT pg_advisory_xact_lock_shared($1, 0)"
 _LOCK = "SELECT pg_advisory_xact_lock($1, id) FROM unnest($2::integer[]) AS id"
+_LOCK_ALL = "SELECT pg_advisory_xact_lock($1, 0)"
 
 _INSERT = """
 INSERT INTO batches (series_id, covers, outcome, reason, fetched_at, bars, why, warnings)
@@ -47,7 +50,13 @@ class Provenance:
 
 async def lock_series(conn: Connection, series_ids: Sequence[int]) -> None:
     """Until the transaction ends, nobody else writes to these series. Ascending, so that nobody waits in a ring."""
+    await conn.execute(_SHARE, _LOCKS)
     await conn.execute(_LOCK, _LOCKS, sorted(set(series_ids)))
+
+
+async def lock_all_series(conn: Connection) -> None:
+    """Until the transaction ends, nobody else writes to any series."""
+    await conn.execute(_LOCK_ALL, _LOCKS)
 
 
 async def insert_batches(conn: Connection, batches: Sequence[Batch]) -> list[int]:
