@@ -59,6 +59,7 @@ async def run(settings: Settings, stop: trio.Event, started: Callable[[int], Non
     """
     with open_spool(settings.data_dir / "spool", settings.spool_mb << 20) as spool:
         async with store_of(settings) as store:
+            await store.upkeep.apply_aliases(settings.aliases)
             await _serve(settings, store, spool, stop, started)
 
 
@@ -154,6 +155,7 @@ def historian_of(
         router=router,
         roster=roster,
         tickets=tickets,
+        aliases=settings.aliases,
         nursery=nursery,
         refresh_s=settings.refresh_s,
         patience_s=settings.patience_s,

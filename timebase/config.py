@@ -5,8 +5,10 @@
 
 import ipaddress
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import UTC, date, datetime, time
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +17,9 @@ import yaml
 
 from timebase import house
 from timebase.errors import ConfigError
+from timebase.model.alias import Alias, Aliases
+from timebase.model.instrument import canonical_symbol
+from timebase.model.timerange import to_us
 
 DEFAULT_FILE = "timebase.yaml"
 PREFIX = "TIMEBASE_"
@@ -46,6 +51,7 @@ class Settings:
     retention_daily_days: int | None = None
     compress_after_days: int | None = 7
     routing: tuple[Mapping[str, object], ...] = ()
+    aliases: Aliases = field(default_factory=Aliases)
     providers: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -226,6 +232,39 @@ def _routing(value: object) -> tuple[Mapping[str, object], ...]:
     return tuple(MappingProxyType(rule) for rule in value)
 
 
+def _aliases(value: object) -> Aliases:
+    """Shape: a list of {symbol, from, was?, provider?}."""
+    if not isinstance(value, list):
+        raise ValueError("in the file, write a list, as in `- {symbol: META, from: 2022-06-09, was: FB}`")
+    aliases = [_alias(each) for each in value]
+    keys = Counter((each.symbol, each.provider, each.until_us) for each in aliases)
+    for (symbol, _, _), times in keys.items():
+        if times > 1:
+            raise ValueError(f"{symbol} changes its name {times} times on one day; keep one of them")
+    return Aliases.of(aliases)
+
+
+def _alias(given: object) -> Alias:
+    if not isinstance(given, dict) or not {"symbol", "from"} <= set(given) <= {"symbol", "from", "was", "provider"}:
+        raise ValueError(f"an alias has symbol, from and, where they apply, was and provider: {given!r}")
+    since, was, provider = _day(given["from"]), given.get("was"), given.get("provider")
+    return Alias(
+        symbol=canonical_symbol(_text(given["symbol"])),
+        until_us=to_us(datetime.combine(since, time(tzinfo=UTC))),
+        was=None if was is None else canonical_symbol(_text(was)),
+        provider=None if provider is None else _text(provider),
+    )
+
+
+def _day(value: object) -> date:
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(f"from: write a day as in 2022-06-09, not {value}") from None
+
+
 def _providers(value: object) -> Mapping[str, Mapping[str, object]]:
     """Shape: {slug: {enabled?, priority?, options?: {…}, secrets?: {…}, rate_limits?}}."""
     if not isinstance(value, dict) or not all(isinstance(own, dict) for own in value.values()):
@@ -263,6 +302,7 @@ SETTINGS = (
     Setting("retention_daily_days", _days, "daily and longer bars older than this are dropped; `never` keeps them"),
     Setting("compress_after_days", _days, "with TimescaleDB: chunks older than this are compressed; `never` does not"),
     Setting("routing", _routing, "rules that name the providers to prefer, first match wins (file only)"),
+    Setting("aliases", _aliases, "since when a symbol means its instrument, and what it went by before (file only)"),
     Setting("providers", _providers, "per provider: enabled, priority, options, secrets (file only)"),
 )
 # Variables of ours that are not settings: secrets of providers, the config file itself, the tests' database, the link.

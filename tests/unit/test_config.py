@@ -1,9 +1,12 @@
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from timebase.config import SETTINGS, Settings, load_settings
 from timebase.errors import ConfigError
+from timebase.model.alias import Alias
+from timebase.model.timerange import to_us
 
 
 def faults(environ: dict[str, str], file: Path | None = None) -> tuple[str, ...]:
@@ -81,6 +84,30 @@ def test_secrets_of_providers_are_not_settings() -> None:
 def test_every_setting_is_described() -> None:
     assert {setting.name for setting in SETTINGS} == set(Settings.__slots__)
     assert all(setting.meaning for setting in SETTINGS)
+
+
+def test_aliases_say_since_when_a_symbol_means_its_instrument(tmp_path: Path) -> None:
+    file = tmp_path / "timebase.yaml"
+    dated = ("{symbol: meta, from: 2022-06-09, was: FB, provider: acme}", "{symbol: X, from: '2020-01-02'}")
+    file.write_text(f"aliases: [{', '.join(dated)}]")
+    june, january = (to_us(datetime(*day, tzinfo=UTC)) for day in ((2022, 6, 9), (2020, 1, 2)))
+    assert load_settings({}, file).aliases.known == (Alias("META", june, "FB", "acme"), Alias("X", january))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{symbol: META}", "from"),
+        ("{symbol: META, from: soon}", "2022-06-09, not soon"),
+        ("{symbol: META, from: 2022-06-09, became: META}", "became"),
+        ("{symbol: META, from: 2022-06-09, was: FB}\n- {symbol: META, from: 2022-06-09}", "2 times on one day"),
+    ],
+)
+def test_a_strange_alias_is_named(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "timebase.yaml"
+    file.write_text(f"aliases:\n- {text}\n")
+    (fault,) = faults({}, file)
+    assert says in fault
 
 
 def test_routing_rules_name_their_providers(tmp_path: Path) -> None:

@@ -107,7 +107,8 @@ class Historian:
         for series in await self._stored(instrument, question, plan):
             gaps = await self._fetcher.gaps(question, series)
             would_ask = [[part.start_us // 1000, part.end_us // 1000] for part in gaps.parts]
-            stored.append({"provider": series.provider, "complete": not gaps, "would_ask_for": would_ask})
+            is_complete = not gaps and not self._fetcher.nameless(series) & Ranges((question.range,))
+            stored.append({"provider": series.provider, "complete": is_complete, "would_ask_for": would_ask})
         return {**self._router.explain(question, instrument), "stored": stored}
 
     # --- what was answered before ---
@@ -272,11 +273,12 @@ class Historian:
     async def _missing(self, question: Question, found: Found) -> list[Missing]:
         coverage = await self._store.coverage(found.series.id)
         head = None if found.is_stale else self._fetcher.head(found.series)
-        return self._reader.missing(question, found.series, coverage, head, now_us())
+        nameless = self._fetcher.nameless(found.series)
+        return self._reader.missing(question, found.series, coverage, nameless, head, now_us())
 
     async def _freshness(self, question: Question, found: Found) -> Freshness:
         """An answer whose range is settled is final; one that reaches into the present is fresh for `refresh_s`."""
-        settled = (await self._store.coverage(found.series.id)).settled
+        settled = await self._fetcher.settled(found.series)
         whole = align(question.range, found.series.interval, now_us())
         is_final = whole is not None and not Ranges((whole,)) - settled
         return Freshness(

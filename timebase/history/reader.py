@@ -73,7 +73,13 @@ class Reader:
         return adjust(_cut(await self._raw(raw_key, question, series), question), factors)
 
     def missing(
-        self, question: Question, series: Series, coverage: Coverage, head: Head | None, now_us: int
+        self,
+        question: Question,
+        series: Series,
+        coverage: Coverage,
+        nameless: Ranges,
+        head: Head | None,
+        now_us: int,
     ) -> list[Missing]:
         """What the ledger says the answer lacks, oldest first. What was asked for just now is young, not missing."""
         whole = align(question.range, series.interval, now_us)
@@ -81,7 +87,8 @@ class Reader:
             return []
         asked = Ranges((whole,))
         found = [Missing(r, "the validator refused its bars; see quarantine") for r in (coverage.refused & asked).parts]
-        for part in (asked - coverage.settled - (head.rested(now_us) if head else Ranges())).parts:
+        found += [Missing(part, _nameless(series)) for part in (nameless & asked).parts]
+        for part in (asked - coverage.settled - nameless - (head.rested(now_us) if head else Ranges())).parts:
             one = Ranges((part,))
             why = "failed" if coverage.failed & one else "partial" if coverage.partial & one else "not fetched"
             found.append(Missing(part, why))
@@ -122,6 +129,10 @@ class Reader:
         before = TimeRange(action.ex_date_us - BEFORE_EX_DATE_US, action.ex_date_us)
         last = await self._store.read(series, before, limit=1, newest_first=True)
         return float(last.close[-1]) if len(last) else None
+
+
+def _nameless(series: Series) -> str:
+    return f"no symbol of {series.provider} means this {series.symbol} then; see `aliases` in the configuration"
 
 
 def _limit(question: Question) -> int:

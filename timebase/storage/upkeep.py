@@ -1,11 +1,13 @@
-"""What the store does for itself: forgetting, compressing, rolling up. Made by the store, and tells it what changed."""
+"""Forgetting, renaming, compressing, rolling up: what is done to the store as a whole. Made by it."""
 
 from collections.abc import Callable
 
+from timebase.model.alias import Aliases
 from timebase.storage.annex import Annex
 from timebase.storage.queries import hypertable, retention, stale_hours
 from timebase.storage.queries.hypertable import Compression
 from timebase.storage.queries.retention import Cutoffs
+from timebase.storage.rename import apply_aliases
 
 
 class Upkeep:
@@ -28,6 +30,13 @@ class Upkeep:
             for series_id in old:
                 self._touched(series_id)
         return len(old)
+
+    async def apply_aliases(self, aliases: Aliases) -> int:
+        """Set aside what was asked for under names that are others in `aliases`. Returns: of how many series."""
+        renamed = await self._annex.run(apply_aliases, aliases, has_rollup=self._has_timescale)
+        for series in renamed:
+            self._touched(series.id)
+        return len(renamed)
 
     async def roll_up(self) -> int:
         """With TimescaleDB: bring the hours up to date in which minutes changed, those that wait longest first.

@@ -8,6 +8,7 @@ from timebase.model.timerange import EVER, TimeRange, to_datetime, to_us
 from timebase.storage.annex import Connection
 from timebase.storage.queries.batches import lock_all_series, lock_series
 from timebase.storage.queries.coverage import replace_ledgers, select_ledgers
+from timebase.storage.queries.hypertable import open_compressed
 from timebase.storage.queries.stale_hours import note_gone
 
 Cutoffs = Mapping[Interval, int]  # bars of that interval are kept from that instant on; for ever when it is not there
@@ -36,9 +37,6 @@ SELECT c.range_start, c.range_end, format('%I.%I', c.chunk_schema, c.chunk_name)
  ORDER BY c.range_start
 """
 _DROP = "SELECT drop_chunks('bars', older_than => $1::timestamptz, newer_than => $2::timestamptz)"
-
-# A compressed chunk is opened for what is deleted of it, however much that is.
-_OPEN_ALL = "SELECT set_config('timescaledb.max_tuples_decompressed_per_dml_transaction', '0', true)"
 
 _DELETES = (
     "DELETE FROM bars WHERE series_id = $1 AND time < $2",
@@ -74,7 +72,7 @@ async def forget_before(conn: Connection, series_id: int, before_us: int, *, has
     async with conn.transaction():
         await lock_series(conn, [series_id])
         if has_timescale:
-            await conn.execute(_OPEN_ALL)
+            await open_compressed(conn)
             await note_gone(conn, [series_id], TimeRange(EVER.start_us, before_us))
         for query in _DELETES:
             await conn.execute(query, series_id, to_datetime(before_us))
