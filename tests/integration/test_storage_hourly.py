@@ -1,6 +1,7 @@
 """The view hourly_ohlcv: minutes rolled up, the same on TimescaleDB (where they are kept) and without it."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from timebase.model.timerange import DAY_US, HOUR_US, MINUTE_US, to_us
 from timebase.storage.annex import Annex, Connection, open_annex
 from timebase.storage.housekeeping import Retention, forget_old
 from timebase.storage.roll_up import run_roll_up
-from timebase.storage.store import Store
+from timebase.storage.store import Store, open_store
 
 OLD_US = MONDAY_US - 5 * 365 * DAY_US
 Hour = tuple[int, float, float, float, float, float]
@@ -128,6 +129,19 @@ async def test_what_is_written_while_hours_are_rolled_up_is_rolled_up_too(store:
     assert await hours(annex) == true_hours(whole)
     if store.has_timescale:
         assert await rolled_up(annex, series) == 40
+
+
+async def test_what_a_dead_server_left_to_be_rolled_up_the_next_one_does(
+    database_url: str, tmp_path: Path, annex: Annex
+) -> None:
+    async with open_store(database_url, tmp_path) as store:
+        series = await a_series(store)
+        await store.put([batch(series, minutes(600))])
+    async with open_store(database_url, tmp_path) as store:
+        await roll_up(store)
+        assert await hours(annex) == true_hours(minutes(600))
+        if store.has_timescale:
+            assert await rolled_up(annex, series) == 10
 
 
 @pytest.mark.parametrize("is_rolled_up", [True, False])

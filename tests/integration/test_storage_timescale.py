@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,17 @@ async def test_compressed_bars_are_read_revised_and_added_to_as_before(store: St
     assert (await store.read(series, ALWAYS, as_of_us=as_of)).equals(old)
     await store.upkeep.forget_before({Interval.M1: MONDAY_US + 60 * DAY_US})
     assert (await store.holding(series.id)).first_us == MONDAY_US + 60 * DAY_US
+
+
+async def test_of_a_compressed_chunk_any_number_of_bars_is_revised(store: Store) -> None:
+    series, bars = await a_series(store), minutes(150_000, MONDAY_US + 30 * MINUTE_US)
+    await store.put(cut(series, bars))
+    if store.has_timescale:
+        await store.upkeep.compress_now()
+    changed = replace(bars, close=bars.close + 0.01)
+    durables = await store.put(cut(series, changed))
+    assert sum(durable.revised for durable in durables) == len(bars)
+    assert (await store.read(series, ALWAYS)).close.tolist() == changed.close.tolist()
 
 
 async def test_of_a_compressed_chunk_any_number_of_bars_is_forgotten(store: Store) -> None:

@@ -11,8 +11,11 @@ from timebase.storage.text import clean
 _LOCKS = 0x7453  # the advisory locks' first key: ours, whatever else lives in the database
 
 # The second key 0 is of no series: all who write to one share it, and who needs all series at once has it alone.
-_SHARE = "SELECT pg_advisory_xact_lock_shared($1, 0)"
-_LOCK = "SELECT pg_advisory_xact_lock($1, id) FROM unnest($2::integer[]) AS id"
+_LOCK = """
+SELECT pg_advisory_xact_lock_shared($1, 0)
+ UNION ALL
+SELECT pg_advisory_xact_lock($1, id) FROM unnest($2::integer[]) AS id
+"""
 _LOCK_ALL = "SELECT pg_advisory_xact_lock($1, 0)"
 
 _INSERT = """
@@ -50,7 +53,6 @@ class Provenance:
 
 async def lock_series(conn: Connection, series_ids: Sequence[int]) -> None:
     """Until the transaction ends, nobody else writes to these series. Ascending, so that nobody waits in a ring."""
-    await conn.execute(_SHARE, _LOCKS)
     await conn.execute(_LOCK, _LOCKS, sorted(set(series_ids)))
 
 
