@@ -6,7 +6,7 @@
 import ipaddress
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
@@ -93,8 +93,9 @@ def read_settings(
     for name, value in (overrides or {}).items():
         given[name] = (value, "the command line")
     values = _parse_all(given, faults)
-    values.setdefault("manifests", default_manifests())
     settings = Settings(**values)  # type: ignore[arg-type]
+    if "manifests" not in values:
+        settings = replace(settings, manifests=default_manifests(settings.data_dir))
     if not settings.is_local and not settings.token:
         faults.append(
             f"host: {settings.host} is reachable from other machines, and no token protects it; set TIMEBASE_TOKEN to "
@@ -103,10 +104,10 @@ def read_settings(
     return settings, tuple(faults)
 
 
-def default_manifests() -> tuple[Path, ...]:
-    """The bundled manifests, and ./manifests when that is another folder."""
-    own = Path("manifests").absolute()
-    return (house.MANIFESTS,) if own == house.MANIFESTS or not own.is_dir() else (house.MANIFESTS, own)
+def default_manifests(data_dir: Path) -> tuple[Path, ...]:
+    """The bundled manifests, ./manifests when that is another folder, and what is installed while the server runs."""
+    own, installed = Path("manifests").absolute(), data_dir / "manifests"
+    return (house.MANIFESTS, *([own] if own != house.MANIFESTS and own.is_dir() else []), installed)
 
 
 def _read(path: Path, is_asked_for: bool, faults: list[str]) -> Mapping[str, object]:

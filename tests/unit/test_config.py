@@ -88,3 +88,9 @@ def test_routing_rules_name_their_providers(tmp_path: Path) -> None:
     file.write_text("routing:\n- {asset_class: crypto}\n")
     (fault,) = faults({}, file)
     assert "providers" in fault
+
+
+def test_what_is_installed_lies_in_the_data_directory_unless_manifests_are_configured(tmp_path: Path) -> None:
+    assert load_settings({"TIMEBASE_DATA_DIR": str(tmp_path)}).manifests[-1] == tmp_path / "manifests"
+    configured = {"TIMEBASE_DATA_DIR": str(tmp_path), "TIMEBASE_MANIFESTS": str(tmp_path)}
+    assert load_settings(configured).manifests == (tmp_path,)

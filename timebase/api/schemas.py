@@ -120,6 +120,7 @@ SCHEMAS: Mapping[str, Schema] = {
         })),
     }),
     "Provider": _object(_PROVIDER),
+    "Removed": _object({"slug": _TEXT, "kept": {"type": "string", "description": "Where its folder lies now."}}),
     "Providers": _object({
         "providers": _list(_ref("Provider")),
         "broken": _list(_object({"folder": _TEXT, "faults": _TEXTS})),
@@ -138,8 +139,9 @@ SCHEMAS: Mapping[str, Schema] = {
         {
             "type": _TEXT, "title": _TEXT, "status": _WHOLE, "detail": _TEXT, "code": _TEXT, "suggestions": _TEXTS,
             "attempts": _list(_ref("Attempt")), "request_id": _TEXT, "parameter": _TEXT, "allowed": _TEXTS,
+            "faults": _TEXTS,
         },
-        optional=("parameter", "allowed"),
+        optional=("parameter", "allowed", "faults"),
         description="RFC 9457. `code` never changes its meaning; `suggestions` say what to try.",
     ),
 }  # fmt: skip

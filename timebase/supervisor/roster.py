@@ -23,6 +23,7 @@ class Roster:
         self._handles: dict[str, ProviderHandle] = {}
         self._homes: dict[str, Home] = {}
         self._broken: dict[Path, BrokenManifest] = {}
+        self._told = trio.Event()
 
     def all(self) -> tuple[ProviderState, ...]:
         """By slug."""
@@ -56,9 +57,14 @@ class Roster:
 
     async def restart(self, slug: str) -> ProviderState:
         """Start it anew, now, also when it backs off or its key was refused. Raises: UnknownProvider."""
-        handle = self._known(slug)
+        handle = self.known(slug)
         await handle.restart()
         return handle.snapshot()
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        """Wait for changes until it is so."""
+        while not is_so():
+            await self._told.wait()
 
     # --- the supervisor's side ---
 
@@ -81,15 +87,18 @@ class Roster:
     def tell(self, slug: str) -> None:
         for hook in self.on_change:
             hook(slug)
+        self._told.set()
+        self._told = trio.Event()
 
-    def _known(self, slug: str) -> ProviderHandle:
+    def known(self, slug: str) -> ProviderHandle:
+        """Raises: UnknownProvider."""
         handle = self._handles.get(slug)
         if handle is None:
             raise UnknownProvider(slug, sorted(self._handles))
         return handle
 
     async def _switch(self, slug: str, is_on: bool) -> ProviderState:
-        handle = self._known(slug)
+        handle = self.known(slug)
         await trio.to_thread.run_sync(self._homes[slug].write_switch, is_on)
         await handle.switch(is_on)
         return handle.snapshot()
