@@ -38,6 +38,7 @@ async def test_bars_come_as_columns_with_their_receipt() -> None:
     assert content["bars"]["time"] == [START_MS + n * DAY_MS for n in range(31)]
     assert content["meta"] == {
         "source": "store",
+        "resampled_from": None,
         "attempts": [{"provider": "demo", "outcome": "ok", "reason": "", "ms": 3}],
         "coverage": {"complete": True, "missing": []},
         "freshness": {"checked_at": STARTED_US // 1000, "fresh_until": None, "is_stale": False},

@@ -307,6 +307,7 @@ class FakeServices:
             "symbol": question.symbol,
             "asset_class": "stock",
             "interval": question.interval.value,
+            "resampled_from": None,
             "rule": None,
             "candidates": [{"provider": "demo", "place": 1, "score": 0.5, "factors": []}],
             "refused": [{"provider": "listed", "reason": "it is disabled"}],
