@@ -110,9 +110,30 @@ def default_manifests(data_dir: Path) -> tuple[Path, ...]:
     return (house.MANIFESTS, *([own] if own != house.MANIFESTS and own.is_dir() else []), installed)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML that notes keys which are written twice, where others let the last one win without a word."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.twice: list[tuple[int, str]] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                said = f"`{key.value}` is written twice, first on line {lines[key.value]}; write it once"
+                self.twice.append((line, said))
+            lines.setdefault(key.value, line)
+        return super().construct_mapping(node, deep)
+
+
 def _read(path: Path, is_asked_for: bool, faults: list[str]) -> Mapping[str, object]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        content = loader.get_single_data()
     except FileNotFoundError:
         if is_asked_for:
             faults.append(f"{path}: there is no such file; TIMEBASE_CONFIG or --config names it")
@@ -125,6 +146,7 @@ def _read(path: Path, is_asked_for: bool, faults: list[str]) -> Mapping[str, obj
         line = f":{mark.line + 1}" if mark else ""
         faults.append(f"{path}{line}: not valid YAML: {getattr(exc, 'problem', exc)}")
         return {}
+    faults += [f"{path}:{line}: {said}" for line, said in sorted(loader.twice)]
     if content is None:
         return {}
     if not isinstance(content, dict):

@@ -14,9 +14,10 @@ from e2e.running import Server, asking
 from e2e.stubs import Stub, true_bars
 
 from timebase.clock import now_us
-from timebase.history.adjust import Factor, adjust
+from timebase.history.adjust import adjust, factor
 from timebase.history.resample import periods, resample
 from timebase.model.bars import Bars, Flag
+from timebase.model.instrument import CorporateAction
 from timebase.model.interval import Interval
 from timebase.model.timerange import DAY_US, HOUR_US, MINUTE_US, Ranges, TimeRange
 
@@ -163,7 +164,7 @@ async def test_a_split_inside_a_period_is_applied_before_the_period_is_made(
     assert any("a split on 2024-05-15 is inside the bar" in warning for warning in raw["warnings"])
 
     adjusted = await ask(client, "SPLIT-USD", within, "1wk", adjust="splits")
-    days = adjust(true_bars(Interval.D1, within), [Factor(day("2024-05-15"), "split", 4.0, 0.25, 4.0)])
+    days = adjust(true_bars(Interval.D1, within), [factor(CorporateAction(day("2024-05-15"), "split", 4.0), None)])
     assert bars_of(adjusted).equals(resample(days, Interval.W1, LATE_US))
     assert adjusted["warnings"] == []
     assert [each["kind"] for each in adjusted["meta"]["adjustment"]["applied"]] == ["split"]

@@ -29,7 +29,7 @@ from timebase.history.answer import Answer, Completion, Freshness, Missing
 from timebase.history.cover import align
 from timebase.history.fetcher import Fetcher
 from timebase.history.flights import Catch
-from timebase.history.reader import MAX_BARS, Reader
+from timebase.history.reader import MAX_BARS, Reader, Reading
 from timebase.history.resample import finer, sources
 from timebase.model.bars import Bars
 from timebase.model.demand import Question
@@ -186,8 +186,11 @@ class Historian:
     async def _holds_more(self, question: Question, found: Found, limit: int) -> bool:
         if found.series.interval is question.interval:
             return len(await self._store.read(found.series, question.range, limit=limit + 1)) > limit
-        reading = await self._reader.read(question, found.series, await self._known_us(question, found))
-        return reading.next_start_us is not None
+        return (await self._reading(question, found)).next_start_us is not None
+
+    async def _reading(self, question: Question, found: Found) -> Reading:
+        known_us = await self._known_us(question, found)
+        return await self._reader.read(question, found.series, timezone=found.instrument.timezone, known_us=known_us)
 
     async def _find(self, question: Question, attempts: list[Attempt]) -> Found:
         instrument = await self._instrument(question.symbol)
@@ -283,7 +286,7 @@ class Historian:
         """The answer to `question` from `part` of it, which has all the bars that are wanted."""
         series = found.series
         generation = self._reader.generation(part, series)
-        reading = await self._reader.read(part, series, await self._known_us(part, found))
+        reading = await self._reading(part, found)
         missing = await self._missing(part, found)
 
         async def load() -> Bars:

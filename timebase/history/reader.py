@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from timebase.history.adjust import Factor, adjust, applicable, factor
+from timebase.history.adjust import Factor, adjust, applicable, begins_us, factor
 from timebase.history.answer import Missing
 from timebase.history.cover import Head, align
 from timebase.history.resample import periods, pieces, resample
@@ -46,13 +46,14 @@ class Reader:
         actions = 0 if question.adjust == "raw" else self._store.actions_generation(series.instrument_id)
         return (self._store.generation(series.id), actions)
 
-    async def read(self, question: Question, series: Series, known_us: int) -> Reading:
-        """From a series of a finer interval its bars are made: see resample.py. `known_us`: when they were known.
+    async def read(self, question: Question, series: Series, *, timezone: str, known_us: int) -> Reading:
+        """From a series of a finer interval its bars are made: see resample.py.
 
+        `timezone` is the instrument's, where it is known; `known_us`: when the bars were known.
         Raises: StoreUnavailable.
         """
         if series.interval is not question.interval:
-            return await self._read_finer(question, series, known_us)
+            return await self._read_finer(question, series, timezone, known_us)
         generation = self.generation(question, series)
         raw_key = (
             series.id,
@@ -66,9 +67,9 @@ class Reader:
         kept = _cut(raw, question)
         is_cut = len(kept) < len(raw)
         next_start_us = int(raw.time[len(kept)]) if is_cut and question.keep == "oldest" else None
-        factors, warnings = await self._factors(question, series, int(kept.time[0]) if len(kept) else None)
+        factors, warnings = await self._factors(question, series, timezone, int(kept.time[0]) if len(kept) else None)
         return Reading(
-            version=(raw_key, question.adjust, generation),
+            version=(raw_key, question.adjust, timezone, generation),
             reload=partial(self._reread, raw_key, factors, question, series),
             bars=adjust(kept, factors),
             next_start_us=next_start_us,
@@ -79,7 +80,7 @@ class Reader:
     async def _reread(self, raw_key: Hashable, factors: Sequence[Factor], question: Question, series: Series) -> Bars:
         return adjust(_cut(await self._raw(raw_key, question, series), question), factors)
 
-    async def _read_finer(self, question: Question, series: Series, known_us: int) -> Reading:
+    async def _read_finer(self, question: Question, series: Series, timezone: str, known_us: int) -> Reading:
         whole = periods(question.range, question.interval)
         forming_us = min(question.interval.floor_us(known_us), whole.end_us)
         generation = self.generation(question, series)
@@ -93,20 +94,21 @@ class Reader:
             question.keep,
             question.as_of_us,
             question.adjust,
+            timezone,
             generation,
         )
-        factors, warnings = await self._factors(question, series, whole.start_us)
+        factors, warnings = await self._factors(question, series, timezone, whole.start_us)
         made = await self._resampled(key, factors, question, series, forming_us)
         kept = _cut(made, question)
         is_cut = len(kept) < len(made)
-        felt = [each for each in factors if len(kept) and each.ex_date_us > kept.time[0]]
+        felt = [each for each in factors if len(kept) and each.from_us > kept.time[0]]
         return Reading(
             version=key,
             reload=partial(self._remake, key, factors, question, series, forming_us),
             bars=kept,
             next_start_us=int(made.time[len(kept)]) if is_cut and question.keep == "oldest" else None,
             adjustment=_fact(question.adjust, felt),
-            warnings=(*warnings, *await self._split_bars(question, series, kept)),
+            warnings=(*warnings, *await self._split_bars(question, series, timezone, kept)),
         )
 
     async def _remake(
@@ -137,14 +139,15 @@ class Reader:
         self._cache.put(key, made, made.nbytes)
         return made
 
-    async def _split_bars(self, question: Question, series: Series, bars: Bars) -> Sequence[str]:
+    async def _split_bars(self, question: Question, series: Series, timezone: str, bars: Bars) -> Sequence[str]:
         """Warnings of bars whose raw prices are of both sides of a split."""
         if question.adjust in ("splits", "all") or not len(bars):
             return ()
         found = []
         for action in applicable(await self._store.actions(series.instrument_id, series.provider), "splits"):
-            open_us = question.interval.floor_us(action.ex_date_us)
-            if open_us < action.ex_date_us and open_us in bars.time:
+            from_us = begins_us(action, series.interval, timezone)
+            open_us = question.interval.floor_us(from_us)
+            if open_us < from_us and open_us in bars.time:
                 day, opens = to_datetime(action.ex_date_us).date(), to_datetime(open_us).isoformat()
                 found.append(f"a split on {day} is inside the bar of {opens}: ask with adjust=splits")
         return found
@@ -179,7 +182,7 @@ class Reader:
         return raw
 
     async def _factors(
-        self, question: Question, series: Series, first_us: int | None
+        self, question: Question, series: Series, timezone: str, first_us: int | None
     ) -> tuple[list[Factor], tuple[str, ...]]:
         """For bars from `first_us` on; None: there are none."""
         if question.adjust == "raw" or first_us is None:
@@ -188,17 +191,18 @@ class Reader:
         factors: list[Factor] = []
         skipped: list[CorporateAction] = []
         for action in applicable(known, question.adjust):
-            if action.ex_date_us > first_us:
-                made = factor(action, await self._close_before(action, series))
+            from_us = begins_us(action, series.interval, timezone)
+            if from_us > first_us:
+                made = factor(action, await self._close_before(action, series, from_us), from_us)
                 factors += [made] if made else []
                 skipped += [] if made else [action]
         warnings = (f"{len(skipped)} dividends are not applied: no close before their ex-date",) if skipped else ()
         return factors, warnings
 
-    async def _close_before(self, action: CorporateAction, series: Series) -> float | None:
+    async def _close_before(self, action: CorporateAction, series: Series, from_us: int) -> float | None:
         if action.kind != "dividend":
             return None
-        before = TimeRange(action.ex_date_us - BEFORE_EX_DATE_US, action.ex_date_us)
+        before = TimeRange(from_us - BEFORE_EX_DATE_US, from_us)
         last = await self._store.read(series, before, limit=1, newest_first=True)
         return float(last.close[-1]) if len(last) else None
 
