@@ -202,7 +202,8 @@ async def test_a_backfill_fetches_the_finer_bars(fine: Fine, client: httpx.Async
 async def test_data_is_as_it_was_known_then(client: httpx.AsyncClient) -> None:
     before = iso(now_us())
     await ask(client, "KNOWN-USD", MAY, "1wk")
-    assert (await ask(client, "KNOWN-USD", MAY, "1wk", as_of=before))["bars"]["time"] == []
+    then = await ask(client, "KNOWN-USD", MAY, "1wk", as_of=before)
+    assert (then["bars"]["time"], then["meta"]["coverage"]["complete"]) == ([], False)
     since = await ask(client, "KNOWN-USD", MAY, "1wk", as_of=iso(now_us()))
     assert bars_of(since).equals(made(Interval.W1, MAY, Interval.D1))
     assert np.all(bars_of(since).flags == 0)

@@ -39,6 +39,7 @@ from timebase.model.receipt import Attempt
 from timebase.model.series import Series
 from timebase.model.timerange import DAY_US, Ranges, TimeRange, to_datetime
 from timebase.router.router import Plan, Router
+from timebase.storage.coverage import final_before
 from timebase.storage.store import Store
 from timebase.supervisor.roster import Roster
 
@@ -315,9 +316,19 @@ class Historian:
         return answer
 
     async def _missing(self, question: Question, found: Found) -> list[Missing]:
+        if question.as_of_us is not None and question.as_of_us < now_us():
+            return await self._unknown_then(finer(question, found.series.interval), found.series, question.as_of_us)
         coverage = await self._store.coverage(found.series.id)
         head = None if found.is_stale else self._fetcher.head(found.series)
         return self._reader.missing(finer(question, found.series.interval), found.series, coverage, head, now_us())
+
+    async def _unknown_then(self, question: Question, series: Series, as_of_us: int) -> list[Missing]:
+        """What the answer lacks that could have been final at that instant."""
+        whole = align(question.range, series.interval, final_before(series.interval, as_of_us))
+        if whole is None:
+            return []
+        known = await self._store.settled_then(series, whole, as_of_us)
+        return [Missing(part, "not known then") for part in (Ranges((whole,)) - known).parts]
 
     async def _known_us(self, question: Question, found: Found) -> int:
         """Until when the series says what there was: now, unless its end was asked for a moment ago."""
