@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from timebase.api.exchange import Asked, Desk
@@ -51,6 +52,7 @@ def is_trusted(desk: Desk, asked: Asked) -> bool:
     return True
 
 
+@lru_cache(maxsize=64)
 def _is_own(host: str, configured: str) -> bool:
     """Whether a Host header names loopback or the address that we are told to listen on, whatever the port."""
     try:

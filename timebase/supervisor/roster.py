@@ -37,11 +37,12 @@ class Roster:
         return tuple(broken for _, broken in sorted(self._broken.items()))
 
     def symbols(self) -> tuple[Instrument, ...]:
-        """The instruments that manifests list, each symbol once."""
-        listed = (instrument for _, handle in sorted(self._handles.items()) for instrument in handle.manifest.symbols)
+        """The instruments that manifests list, and those that providers said they have, each symbol once."""
+        handles = [handle for _, handle in sorted(self._handles.items())]
         found: dict[str, Instrument] = {}
-        for instrument in listed:
-            found.setdefault(instrument.symbol, instrument)
+        for listed in (*(handle.manifest.symbols for handle in handles), *(handle.listed for handle in handles)):
+            for instrument in listed:
+                found.setdefault(instrument.symbol, instrument)
         return tuple(found.values())
 
     async def enable(self, slug: str) -> ProviderState:
