@@ -43,6 +43,7 @@ from timebase.storage.roll_up import run_roll_up
 from timebase.storage.spool import Spool, open_spool
 from timebase.storage.store import Store, open_store
 from timebase.storage.writer import run_writer
+from timebase.supervisor.install import Installer
 from timebase.supervisor.roster import Roster
 from timebase.supervisor.settings import SupervisorSettings
 from timebase.supervisor.supervisor import run_supervisor
@@ -89,7 +90,8 @@ async def _serve(
             async with trio.open_nursery() as flights:  # they outlast the questions that are being answered
                 historian = historian_of(settings, store, spool, router, roster, tickets, flights)
                 async with trio.open_nursery() as clients:
-                    services = Services(roster, store, historian, router, actors.states)
+                    installer = Installer(supervised, roster)
+                    services = Services(roster, store, historian, router, installer, actors.states)
                     replies: ByteLru[object, bytes] = ByteLru(int((settings.cache_mb << 20) * (1 - BARS_SHARE)))
                     started(await actors.start(clients, "api", run_api, services, api_settings(settings), replies))
                     await stop.wait()
@@ -108,6 +110,7 @@ class Services:
     store: Store
     historian: Historian
     router: Router
+    installer: Installer
     states: Mapping[str, str]
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     version: str = field(default_factory=lambda: version("timebase-server"))

@@ -7,7 +7,7 @@ import ipaddress
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, time
 from difflib import get_close_matches
 from pathlib import Path
@@ -99,8 +99,9 @@ def read_settings(
     for name, value in (overrides or {}).items():
         given[name] = (value, "the command line")
     values = _parse_all(given, faults)
-    values.setdefault("manifests", default_manifests())
     settings = Settings(**values)  # type: ignore[arg-type]
+    if "manifests" not in values:
+        settings = replace(settings, manifests=default_manifests(settings.data_dir))
     if not settings.is_local and not settings.token:
         faults.append(
             f"host: {settings.host} is reachable from other machines, and no token protects it; set TIMEBASE_TOKEN to "
@@ -109,15 +110,36 @@ def read_settings(
     return settings, tuple(faults)
 
 
-def default_manifests() -> tuple[Path, ...]:
-    """The bundled manifests, and ./manifests when that is another folder."""
-    own = Path("manifests").absolute()
-    return (house.MANIFESTS,) if own == house.MANIFESTS or not own.is_dir() else (house.MANIFESTS, own)
+def default_manifests(data_dir: Path) -> tuple[Path, ...]:
+    """The bundled manifests, ./manifests when that is another folder, and what is installed while the server runs."""
+    own, installed = Path("manifests").absolute(), data_dir / "manifests"
+    return (house.MANIFESTS, *([own] if own != house.MANIFESTS and own.is_dir() else []), installed)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that notes keys which are written twice, where others let the last one win without a word."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.twice: list[tuple[int, str]] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                said = f"`{key.value}` is written twice, first on line {lines[key.value]}; write it once"
+                self.twice.append((line, said))
+            lines.setdefault(key.value, line)
+        return super().construct_mapping(node, deep)
 
 
 def _read(path: Path, is_asked_for: bool, faults: list[str]) -> Mapping[str, object]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        content = loader.get_single_data()
     except FileNotFoundError:
         if is_asked_for:
             faults.append(f"{path}: there is no such file; TIMEBASE_CONFIG or --config names it")
@@ -130,6 +152,7 @@ def _read(path: Path, is_asked_for: bool, faults: list[str]) -> Mapping[str, obj
         line = f":{mark.line + 1}" if mark else ""
         faults.append(f"{path}{line}: not valid YAML: {getattr(exc, 'problem', exc)}")
         return {}
+    faults += [f"{path}:{line}: {said}" for line, said in sorted(loader.twice)]
     if content is None:
         return {}
     if not isinstance(content, dict):

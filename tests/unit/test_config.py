@@ -115,3 +115,22 @@ def test_routing_rules_name_their_providers(tmp_path: Path) -> None:
     file.write_text("routing:\n- {asset_class: crypto}\n")
     (fault,) = faults({}, file)
     assert "providers" in fault
+
+
+def test_what_is_installed_lies_in_the_data_directory_unless_manifests_are_configured(tmp_path: Path) -> None:
+    assert load_settings({"TIMEBASE_DATA_DIR": str(tmp_path)}).manifests[-1] == tmp_path / "manifests"
+    configured = {"TIMEBASE_DATA_DIR": str(tmp_path), "TIMEBASE_MANIFESTS": str(tmp_path)}
+    assert load_settings(configured).manifests == (tmp_path,)
+
+
+def test_every_key_that_is_written_twice_is_named_with_its_lines(tmp_path: Path) -> None:
+    file = tmp_path / "timebase.yaml"
+    file.write_text(
+        "port: 9000\nproviders:\n  demo: {enabled: true, enabled: false}\n  files:\n    priority: 1\n"
+        "  demo:\n    priority: 2\nport: 9001\n"
+    )
+    assert list(faults({}, file)) == [
+        f"{file}:3: `enabled` is written twice, first on line 3; write it once",
+        f"{file}:6: `demo` is written twice, first on line 3; write it once",
+        f"{file}:8: `port` is written twice, first on line 1; write it once",
+    ]

@@ -192,6 +192,7 @@ class _Reader:
             delay_s=float(at.get("delay_seconds", 0)),
             history=self._history(),
             symbols=self._symbols(asset_classes),
+            lists_symbols=at.get("lists_symbols", False),
             enabled=at.get("enabled", True),
             memory_mb=int(at.get("memory_mb", 512)),
             max_concurrent=int(at.get("max_concurrent", 4)),

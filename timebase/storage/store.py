@@ -18,9 +18,9 @@ from timebase.model.instrument import AssetClass, CorporateAction, Instrument, c
 from timebase.model.interval import Interval
 from timebase.model.lru import ByteLru
 from timebase.model.series import Series
-from timebase.model.timerange import TimeRange
+from timebase.model.timerange import Ranges, TimeRange
 from timebase.storage.annex import Annex, Connection, open_annex
-from timebase.storage.coverage import Coverage, Ledger
+from timebase.storage.coverage import Coverage, Ledger, settled_then
 from timebase.storage.embedded import Cluster, open_embedded
 from timebase.storage.faults import StoreFault, is_misconfigured
 from timebase.storage.migrate import Migrated, migrate
@@ -142,6 +142,11 @@ class Store:
             if generation == self._generations[series_id]:
                 self._ledgers.put(series_id, ledger, 1)
         return ledger.coverage(now_us(), generation)
+
+    async def settled_then(self, series: Series, within: TimeRange, at_us: int) -> Ranges:
+        """What of `within` was settled at an instant of the past."""
+        by_then = await self._annex.run(batch_queries.select_settled_by, series.id, within, at_us)
+        return settled_then(by_then, series.interval, (await self.coverage(series.id)).settled)
 
     async def put(self, batches: Sequence[Batch]) -> tuple[Durable, ...]:
         """Make `batches` durable: bars, provenance, coverage, quarantine and actions, or none. May be repeated."""

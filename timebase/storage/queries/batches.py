@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from timebase.model.bars import Batch, Outcome
-from timebase.model.timerange import TimeRange, to_datetime, to_us
+from timebase.model.timerange import Ranges, TimeRange, to_datetime, to_us
 from timebase.storage.annex import Connection
 from timebase.storage.text import clean
 
@@ -34,6 +34,16 @@ SELECT id, lower(covers) AS first, upper(covers) AS last, outcome, reason, fetch
  WHERE series_id = $1 AND covers && tstzrange($2, $3)
  ORDER BY id DESC
  LIMIT $4
+"""
+
+
+_SETTLED_BY = """
+SELECT lower(part) AS first, upper(part) AS last
+  FROM (SELECT range_agg(covers * tstzrange(NULL, fetched_at)) AS parts
+          FROM batches
+         WHERE series_id = $1 AND covers && tstzrange($2, $3) AND fetched_at <= $4
+           AND outcome IN ('complete', 'empty')) b, unnest(parts) AS part
+ ORDER BY first
 """
 
 
@@ -89,3 +99,10 @@ async def select_provenance(conn: Connection, series_id: int, within: TimeRange,
         )
         for row in rows
     )  # fmt: skip
+
+
+async def select_settled_by(conn: Connection, series_id: int, within: TimeRange, at_us: int) -> Ranges:
+    """What the batches that had been fetched at that instant had settled, each up to its own."""
+    first, last = to_datetime(within.start_us), to_datetime(within.end_us)
+    rows = await conn.fetch(_SETTLED_BY, series_id, first, last, to_datetime(at_us))
+    return Ranges(tuple(TimeRange(to_us(row["first"]), to_us(row["last"])) for row in rows))
