@@ -78,9 +78,9 @@ def _quotes(message: Message, n: int) -> Quotes:
 def _bars(message: Message, n: int) -> Bars:
     """A bar whose period is not over carries Flag.FORMING."""
     time = parse_time(message, n)
-    prices = [parse_column(message, name, "<f8", n) for name in FLOATS]
+    open_, high, low, close, volume = (parse_column(message, name, "<f8", n) for name in FLOATS)
     is_closed = _small(message, "closed", n, 0, 1)
-    return Bars(time, *prices, np.where(is_closed, 0, int(Flag.FORMING)).astype(np.int16))
+    return Bars(time, open_, high, low, close, volume, np.where(is_closed, 0, int(Flag.FORMING)).astype(np.int16))
 
 
 def _small(message: Message, name: str, n: int, least: int, most: int) -> NDArray[np.int8]:
