@@ -13,7 +13,7 @@ from timebase.model.live import Arrival
 from timebase.wire.envelope import Message, Type, parse_error
 from timebase.wire.ticks import parse_groups, parse_pulse
 
-WORDS = 1_000
+WORDS = 10_000
 """Feeds' ups, downs and ends that may wait while the road is jammed; pulses become one, data is bounded by credit."""
 
 _DATA = frozenset({Type.TRADES, Type.QUOTES, Type.STREAM_BARS})
