@@ -52,6 +52,10 @@ class CrossOrigin(RequestError):
     code = "cross_origin"
 
 
+class BadHandshake(RequestError):
+    code = "bad_handshake"
+
+
 class BadBody(RequestError):
     code = "bad_body"
 
@@ -107,6 +111,7 @@ FAULTS: dict[type[Exception], Fault] = {
         ("send the header `Authorization: Bearer <the server's TIMEBASE_TOKEN>`",),
     ),
     CrossOrigin: Fault(HTTPStatus.FORBIDDEN, "A page of another site may not change anything here"),
+    BadHandshake: Fault(HTTPStatus.BAD_REQUEST, "The WebSocket cannot be opened"),
     BadBody: Fault(HTTPStatus.BAD_REQUEST, "The body cannot be read"),
     BodyTooLarge: Fault(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
     BodyTooSlow: Fault(HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time"),
