@@ -63,6 +63,8 @@ class WrongHost(RequestError):
             f"the request is for {host[:100]!r}, and a server without a token answers to its own address and to names "
             "of this machine's loopback only: a web page can give itself any other name"
         )
+class BadHandshake(RequestError):
+    code = "bad_handshake"
 
 
 class BadBody(RequestError):
@@ -125,6 +127,7 @@ FAULTS: dict[type[Exception], Fault] = {
         "This server does not go by that name",
         ("ask http://127.0.0.1 or http://localhost", "set TIMEBASE_TOKEN to be asked by any name"),
     ),
+    BadHandshake: Fault(HTTPStatus.BAD_REQUEST, "The WebSocket cannot be opened"),
     BadBody: Fault(HTTPStatus.BAD_REQUEST, "The body cannot be read"),
     BodyTooLarge: Fault(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
     BodyTooSlow: Fault(HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time"),
