@@ -19,12 +19,16 @@ def check_token(desk: Desk, asked: Asked) -> None:
 
 
 def check_origin(asked: Asked) -> None:
-    """Browsers send a page's origin with every POST, and send a POST for any page: one from elsewhere is refused.
+    """Browsers send a page's origin with every change, and send a POST for any page: one from elsewhere is refused.
 
     Raises: CrossOrigin.
     """
     origin = asked.headers.get("origin")
-    if asked.method == "POST" and origin is not None and urlsplit(origin).netloc != asked.headers.get("host"):
+    if (
+        asked.method in {"POST", "DELETE"}
+        and origin is not None
+        and urlsplit(origin).netloc != asked.headers.get("host")
+    ):
         raise CrossOrigin(f"{origin[:100]} is not this server")
 
 

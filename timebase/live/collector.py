@@ -114,7 +114,7 @@ class Collector:
     def _facts(self, line: Collected) -> Mapping[str, object]:
         poll = self._polls.get(line)
         is_streamed = self._feeds.supplies(channel_of(line))
-        asked_us = poll and poll.asked_us
+        asked_us = None if poll is None else poll.asked_us
         return {
             "symbol": line.symbol,
             "interval": line.interval.value,

@@ -193,14 +193,11 @@ class Feeds:
 
     # --- what the API shows ---
 
-    def facts(self) -> list[Mapping[str, object]]:
+    def facts(self) -> list[dict[str, object]]:
         """Every feed, then every wanted channel without one; plain data."""
         lines = sorted(self._lines.items(), key=lambda each: str(each[0]))
         return [
-            *(
-                {**line.facts(), **self._wanted_facts(line.channels), **self._rest_facts(supply)}
-                for supply, line in lines
-            ),
+            *(line.facts() | self._wanted_facts(line.channels) | self._rest_facts(supply) for supply, line in lines),
             *(self._unsupplied_facts(channel, why) for channel, why in sorted(self._unsupplied.items(), key=str)),
         ]
 
@@ -217,19 +214,19 @@ class Feeds:
         """How many attempts to have a feed of each provider have failed or ended."""
         return self._failed
 
-    def _wanted_facts(self, channels: set[Channel]) -> Mapping[str, object]:
+    def _wanted_facts(self, channels: set[Channel]) -> dict[str, object]:
         return {
             "followers": sum(self._wants.followers(channel) for channel in channels),
             "is_collected": any(self._wants.is_collected(channel) for channel in channels),
         }
 
-    def _rest_facts(self, supply: Supply) -> Mapping[str, object]:
+    def _rest_facts(self, supply: Supply) -> dict[str, object]:
         failures = self._failures.get(supply, Failures())
         line = self._lines.get(supply)
         healing = [] if line is None or line.feed is None else self._healer.facts(line.feed)
         return {"retry_in_s": round(max(0.0, failures.rests_s()), 1), "healing": healing}
 
-    def _unsupplied_facts(self, channel: Channel, why: str) -> Mapping[str, object]:
+    def _unsupplied_facts(self, channel: Channel, why: str) -> dict[str, object]:
         return {
             "kind": channel.kind.value, "symbol": channel.symbol,
             "interval": channel.interval and channel.interval.value, "provider": channel.provider,

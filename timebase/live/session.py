@@ -89,11 +89,8 @@ def _listed(local: datetime, hours: tuple[tuple[time, time], ...]) -> Session:
 
 def _forex(local: datetime) -> Session:
     """Sunday 17:00 to Friday 17:00 in New York."""
-    at = (local.weekday(), local.time())
-    is_closed = (
-        at[0] == SATURDAY or (at[0] == SUNDAY and at[1] < FOREX_TURN) or (at[0] == FRIDAY and at[1] >= FOREX_TURN)
-    )
-    if is_closed:
+    day, is_late = local.weekday(), local.time() >= FOREX_TURN
+    if day == SATURDAY or (day == SUNDAY and not is_late) or (day == FRIDAY and is_late):
         return CLOSED
     opened = local.date() - timedelta(days=(local.weekday() + 1) % 7)
     return Session(True, to_us(datetime.combine(opened, FOREX_TURN, local.tzinfo)))

@@ -12,8 +12,8 @@ from timebase.model.feed import Channel
 class Wants:
     """The channels that are wanted: by followers, counted, and by the collector's list.
 
-    A channel that its last follower left is wanted for `linger_s` more, so that one who comes right back, a page that is
-    loaded anew, costs the vendor nothing. `on_change`: functions that are called when the channels change.
+    A channel that its last follower left is wanted for `linger_s` more, so that one who comes right back, a page that
+    is loaded anew, costs the vendor nothing. `on_change`: functions that are called when the channels change.
     """
 
     def __init__(self, linger_s: float) -> None:
