@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Protocol
 
@@ -45,18 +45,18 @@ log = logging.getLogger(__name__)
 
 HOPELESS = (Unsupported, SymbolNotFound, AuthFailed)  # asking the same provider again soon cannot help
 NO_PROVIDER = "no_provider"  # the code of a channel that nobody can supply
+SPARE_S = 30.0  # a process that is new ends the rests of its feeds, but not more often
 FORGET_S = 600.0  # a failure that is so long past says nothing any more
-UNSUBSCRIBE_S = 2.0
 RESTART_S = 30.0
-JUST_UP_S = 10.0  # a feed that is up but silent is taken to have come up then: the gap before it may heal
+JUST_UP_S = 5.0  # the gap before a feed that is up but silent need not wait longer for its first word
 
 
 class Handle(Protocol):
     """One provider, as far as streams go; see supervisor/handle.py. Raises: ProviderError."""
 
     async def wait_ready(self) -> None: ...
-    async def subscribe(self, feed: Feed) -> None: ...
-    async def unsubscribe(self, feed: Feed) -> None: ...
+    def subscribe(self, feed: Feed) -> None: ...
+    def unsubscribe(self, feed: Feed) -> None: ...
     async def restart(self) -> None: ...
 
 
@@ -115,6 +115,7 @@ class Failures:
     until: float = -math.inf
     is_hopeless: bool = False
     is_unavailable: bool = False
+    spared_at: float = -math.inf  # when a rest was last ended early
 
     def rests_s(self) -> float:
         return self.until - trio.current_time()
@@ -166,7 +167,7 @@ class Feeds:
     def note(self, feed: Feed, received_us: int, event_us: int, n: int) -> None:
         """So many rows of a feed are durable; the newest happened at `event_us`."""
         line = self._by_feed.get(feed.id)
-        if line is None or line.is_stale(received_us):
+        if line is None:
             return
         line.note_data(received_us, event_us)
         self._joined(line, event_us, has_traded=True)
@@ -176,7 +177,7 @@ class Feeds:
     def hear(self, word: Arrival) -> None:
         """What the plugin, or its handle, said of a feed."""
         line = self._by_feed.get(word.feed.id)
-        if line is None or line.is_stale(word.received_us):
+        if line is None:
             return
         if word.is_up is False:
             self._lost(line)
@@ -344,8 +345,6 @@ class Feeds:
         finally:
             if self._lines.get(line.supply) is line:
                 del self._lines[line.supply]
-            if line.feed is not None:
-                self._by_feed.pop(line.feed.id, None)
 
     async def _have(self, line: Line) -> ProviderError | StoreUnavailable:
         """Returns why it has ended, or why it could not be had."""
@@ -355,19 +354,22 @@ class Feeds:
         except (ProviderError, StoreUnavailable) as error:
             return error
         try:
-            line.open()
-            await handle.subscribe(feed)
+            line.open(feed)
+            self._by_feed[feed.id] = line
+            self._become(line, FeedState.CONNECTING, line.reason if line.attempts else "")
+            handle.subscribe(feed)
             return await line.ended()
         except ProviderError as error:
             return error
         finally:
             line.is_made = False
-            await self._unsubscribe(handle, feed)
+            del self._by_feed[feed.id]
+            handle.unsubscribe(feed)
 
     async def _feed(self, line: Line) -> Feed:
-        """Its series are made when the database is there; the feed stays the same from one connection to the next.
+        """A feed of its own for each connection, so that what is late of the one before is not taken for news.
 
-        Raises: StoreUnavailable.
+        Its series are made when the database is there. Raises: StoreUnavailable.
         """
         if line.feed is None:
             supply = line.supply
@@ -380,9 +382,8 @@ class Feeds:
             ticks = None
             if supply.kind is not FeedKind.BARS:
                 ticks = await self._store.tick_series(instrument, supply.provider, supply.kind.value)
-            line.feed = Feed(next(self._ids), supply.kind, instrument, supply.provider, supply.interval, ticks, bars)
-            self._by_feed[line.feed.id] = line
-        return line.feed
+            return Feed(next(self._ids), supply.kind, instrument, supply.provider, supply.interval, ticks, bars)
+        return replace(line.feed, id=next(self._ids))
 
     async def _handle(self, slug: str) -> Handle:
         handle = self._roster.get(slug)
@@ -392,14 +393,6 @@ class Feeds:
             await handle.wait_ready()
             return handle
         raise Unavailable(f"{slug} is still starting")
-
-    async def _unsubscribe(self, handle: Handle, feed: Feed) -> None:
-        """Also of what was only begun to be subscribed. What the provider thinks of that changes nothing."""
-        with trio.move_on_after(UNSUBSCRIBE_S, shield=True):
-            try:
-                await handle.unsubscribe(feed)
-            except ProviderError as error:
-                log.debug("%s: unsubscribing: %s", feed.provider, error)
 
     def _fell(self, line: Line, error: ProviderError | StoreUnavailable) -> float:
         """Note the failure. Returns: the pause before it is tried again."""
@@ -465,6 +458,16 @@ class Feeds:
             from_us = joined_us
         self._healer.owe(line.feed, channel.interval, from_us, joined_us, has_traded=has_traded)
 
+    def _owe_meanwhile(self, line: Line) -> None:
+        """It is up, and there is nothing to hear yet: what was missed until now need not wait for that."""
+        if line.is_owed_meanwhile or line.feed is None:
+            return
+        line.is_owed_meanwhile = True
+        for channel in line.channels:
+            from_us = self._good_until.get(channel)
+            if from_us is not None and channel.interval is not None:
+                self._healer.owe(line.feed, channel.interval, from_us, self._clock(), has_traded=False)
+
     # --- judged ---
 
     async def judge_all(self) -> None:
@@ -483,11 +486,12 @@ class Feeds:
             self._judge_down(line, (self._clock() - line.down_us) / SECOND_US)
             return
         state, reason = judge(line.signs(), self._settings.patience)
-        self._become(line, state, reason)
+        if state is not FeedState.CONNECTING:
+            self._become(line, state, reason)
         if state is FeedState.MUTE:
             self._make_anew(line, Upstream(f"mute: {reason}"))
-        elif line.has_begun and line.up_s() > JUST_UP_S:
-            self._joined(line, self._clock())
+        elif line.has_begun and line.joined_us is None and line.up_s() > JUST_UP_S:
+            self._owe_meanwhile(line)
 
     def _judge_down(self, line: Line, down_s: float) -> None:
         """The plugin reconnects to its vendor by itself, and is helped when it does not get anywhere."""
@@ -561,9 +565,11 @@ class Feeds:
 
     def _provider_came(self, slug: str) -> None:
         """Another process, perhaps with other code or another key: what was hopeless may not be any more."""
+        now = trio.current_time()
         for supply, failures in self._failures.items():
-            if supply.provider == slug and (failures.is_hopeless or failures.is_unavailable):
-                failures.until = trio.current_time()
+            is_concerned = supply.provider == slug and (failures.is_hopeless or failures.is_unavailable)
+            if is_concerned and now >= failures.spared_at + SPARE_S:
+                failures.until = failures.spared_at = now
                 failures.is_hopeless = False
                 line = self._lines.get(supply)
                 if line is not None:

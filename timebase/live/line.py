@@ -27,8 +27,8 @@ class Line:
         self.feed: Feed | None = None
         self.scope = trio.CancelScope()
         self.poke = trio.Event()
-        self.state = FeedState.CONNECTING
-        self.reason = ""
+        self.state = FeedState.DOWN
+        self.reason = "not made yet"
         self.attempts = 0
         self.made = 0
         self.mutes = 0
@@ -44,6 +44,7 @@ class Line:
         self.made_us = 0
         self.since_us = clock()
         self.up_us = 0  # since when it is up, as far as is known
+        self.is_owed_meanwhile = False  # what was missed until it came up
         self.lived_us = 0  # how long this connection brought something
         self.heard_us: int | None = None  # event time up to which it is known to have been whole
         self._joined_at_us = 0
@@ -63,12 +64,14 @@ class Line:
         self.state, self.reason = state, reason
         return is_new if state in (FeedState.LIVE, FeedState.QUIET, FeedState.CLOSED) else is_news
 
-    def open(self) -> None:
-        """It is being subscribed: what comes from now on belongs to this connection, and so does what ends it."""
+    def open(self, feed: Feed) -> None:
+        """It is being subscribed; `feed` is this connection's own."""
+        self.feed = feed
         self._error, self._ended = None, trio.Event()
         self.made += 1
         self.made_us = self._clock()
         self.is_made, self.joined_us, self.down_us = True, None, None
+        self.is_owed_meanwhile = False
         self._has_begun = self._is_unbroken = False
         self._pulse_us = None
         self.up_us = self.made_us
@@ -87,10 +90,6 @@ class Line:
         return self._error
 
     # --- what comes ---
-
-    def is_stale(self, received_us: int) -> bool:
-        """Whether it came before the feed was made the last time: the road is longer than the way back."""
-        return not self.is_made or received_us < self.made_us
 
     def note_data(self, received_us: int, event_us: int) -> None:
         if self._is_unbroken and self.last_received_us is not None:
@@ -113,7 +112,7 @@ class Line:
 
     def note_down(self, received_us: int) -> None:
         self.down_us = received_us
-        self._is_unbroken = False
+        self._is_unbroken = self.is_owed_meanwhile = False
 
     def join(self, event_us: int) -> None:
         self.joined_us, self._joined_at_us = event_us, self._clock()
@@ -144,7 +143,7 @@ class Line:
         return self.last_event_us + now_us - self.last_received_us
 
     def silent_us(self) -> int:
-        return self._clock() - max(self.last_received_us or 0, self.made_us)
+        return self._clock() - max(self.last_received_us or 0, self.made_us, self.up_us)
 
     def signs(self) -> Signs:
         event_now_us, silent_us = self.event_now_us(), self.silent_us()

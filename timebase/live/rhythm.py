@@ -77,7 +77,7 @@ class Patience:
 class Signs:
     """What is known of a feed that is subscribed, at one moment. Units: seconds.
 
-    `silent_s`: since its last data, or since it was made, or since the session opened, whichever was last.
+    `silent_s`: since its last data, or since it was made or came up, or since the session opened, whichever was last.
     `pulse_s`: since the vendor's last pulse; None when it has sent none since the feed was made.
     `is_open`: whether the instrument's market is; None when nobody knows. `mutes`: how often in a row making the feed
     anew has not brought a word.
