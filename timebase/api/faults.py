@@ -63,6 +63,8 @@ class WrongHost(RequestError):
             f"the request is for {host[:100]!r}, and a server without a token answers to its own address and to names "
             "of this machine's loopback only: a web page can give itself any other name"
         )
+
+
 class BadHandshake(RequestError):
     code = "bad_handshake"
 
