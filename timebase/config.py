@@ -43,6 +43,8 @@ class Settings:
     cache_mb: int = 96
     spool_mb: int = 1024
     linger_s: float = 30.0
+    lateness_s: float = 0.5
+    fill_quiet: bool = False
     breaker_failures: int = 5
     breaker_open_s: float = 60.0
     breaker_successes: int = 2
@@ -212,6 +214,13 @@ def _seconds(value: object) -> float:
     return number
 
 
+def _yes_or_no(value: object) -> bool:
+    words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    if str(value).lower() not in words:
+        raise ValueError(f"write true or false, not {value!r}")
+    return words[str(value).lower()]
+
+
 def _one_of(*allowed: str) -> Callable[[object], str]:
     def parse(value: object) -> str:
         for choice in allowed:
@@ -318,6 +327,10 @@ SETTINGS = (
     Setting("cache_mb", _whole(0, 65536), "memory for cached bars and rendered replies"),
     Setting("spool_mb", _whole(1, 1048576), "disk for batches that wait while the database is away"),
     Setting("linger_s", _seconds, "how long a live feed outlives its last follower"),
+    Setting(
+        "lateness_s", _seconds, "how late a trade may come and still be in the bar that closes; a later one revises it"
+    ),
+    Setting("fill_quiet", _yes_or_no, "whether a period without trades is a flat bar without volume, or none"),
     Setting("breaker_failures", _whole(1, 1000), "failures in a row that open a provider's circuit"),
     Setting("breaker_open_s", _seconds, "how long an open circuit rests before it is tried again"),
     Setting("breaker_successes", _whole(1, 1000), "successes in a row that close a half-open circuit"),

@@ -17,7 +17,6 @@ from timebase.streaming.lags import BOUNDS_S
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
-
 _HUB_GAUGES = {
     "followers": "Clients connected to a stream.",
     "channels": "Channels that somebody follows.",
@@ -88,6 +87,7 @@ class _ServerCollector(Collector):
         yield from self._providers()
         yield from self._hub()
         yield from self._feeds()
+        yield from self._road()
 
     def _actors(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("timebase_actor_up", "1 while the actor is running.", labels=("actor",))
@@ -109,6 +109,16 @@ class _ServerCollector(Collector):
             bounds = [*map(str, BOUNDS_S), "+Inf"]
             lag.add_metric((stage,), list(zip(bounds, seen.cumulative(), strict=True)), seen.sum_s)
         yield lag
+
+    def _road(self) -> Iterator[Metric]:
+        depth = GaugeMetricFamily("timebase_queue_depth", "Batches that wait between two stages.", labels=("queue",))
+        for name, n in self._services.depths().items():
+            depth.add_metric((name,), n)
+        labels = ("provider", "kind", "rule")
+        refused = CounterMetricFamily("timebase_refused_rows", "Live rows that a rule refused.", labels=labels)
+        for names, n in self._services.refused().items():
+            refused.add_metric(names, n)
+        yield from (depth, refused)
 
     def _providers(self) -> Iterator[Metric]:
         labels = ("provider",)

@@ -231,6 +231,14 @@ class Services(Protocol):
         """Each actor's state, by name; "running" is the healthy one."""
         ...
 
+    def depths(self) -> Mapping[str, int]:
+        """How many batches wait in each queue of the road, by name."""
+        ...
+
+    def refused(self) -> Mapping[tuple[str, str, str], int]:
+        """(provider, kind of feed, rule) -> live rows refused since the start."""
+        ...
+
     async def answer(self, question: Question, attempts: list[Attempt]) -> Answer:
         """The answer to `question`. `attempts` is appended to on the way: what a 504 can still show at the deadline."""
         ...

@@ -40,6 +40,13 @@ class Refusals:
 
     counts: Counter[Refusal] = field(default_factory=Counter)
 
+    def by_rule(self) -> Counter[tuple[str, str, str]]:
+        """(provider, kind of feed, rule) -> rows, over all symbols."""
+        totals: Counter[tuple[str, str, str]] = Counter()
+        for (provider, _, kind, rule), rows in self.counts.items():
+            totals[provider, kind, rule] += rows
+        return totals
+
     def note(self, feed: Feed, rule: str, says: str, rows: int) -> None:
         """Count them, and say so the first time and then each time that there is a digit more."""
         if not rows:

@@ -16,6 +16,7 @@ from timebase.model.bars import Durable
 from timebase.model.feed import Channel, Feed, FeedKind, FeedState
 from timebase.model.interval import Interval
 from timebase.model.live import Arrival, BarStatus, BarUpdate, DurableLive, Ticks
+from timebase.model.series import Series
 from timebase.streaming.event import BarRows, Content, Event, Fault, FeedWord
 from timebase.streaming.follower import Follower
 from timebase.streaming.lags import Lags
@@ -88,6 +89,7 @@ class Hub:
         self._words: dict[Channel, Event] = {}  # how each feed is, by the channel that is pinned to it
         self._faults: dict[Channel, Event] = {}
         self._routes: dict[tuple[int, Interval | None], tuple[Topic, ...]] = {}  # of feeds, until something changes
+        self._followed: dict[int, bool] = {}  # series by number, until something changes
         self._ring: deque[tuple[Topic, Event]] = deque()
         self._ring_bytes = 0
         self._ring_limit = ring_bytes
@@ -137,6 +139,7 @@ class Hub:
         if topic is None:
             topic = self._topics[channel] = Topic(channel, self._clock())
             self._routes.clear()
+        self._followed.clear()
         missed = None if resume is None else topic.since(resume)
         is_first = not topic.followers
         topic.followers[follower] = None
@@ -155,6 +158,7 @@ class Hub:
         if topic is None or follower not in topic.followers:
             return
         del topic.followers[follower]
+        self._followed.clear()
         if not topic.followers:
             topic.left_at = trio.current_time()
             self._demands.unwant(channel)
@@ -170,9 +174,18 @@ class Hub:
 
     # --- feeds ---
 
+    def is_followed(self, series: Series) -> bool:
+        """Whether anybody looks at the bars of a series: asked for each batch, so it is remembered."""
+        known = self._followed.get(series.id)
+        if known is None:
+            topics = self._topics_of(FeedKind.BARS, series.symbol, series.interval, series.provider)
+            known = self._followed[series.id] = any(topic.followers for topic in topics)
+        return known
+
     def bind(self, channel: Channel, provider: str | None) -> None:
         """Whose feed supplies a channel that names no provider; None: nobody's for now."""
         self._routes.clear()
+        self._followed.clear()
         if provider is None:
             self._bound.pop(channel, None)
         else:

@@ -320,6 +320,12 @@ class FakeServices:
         self.installer = FakeInstaller(self.roster)
         self.collector = FakeCollector(self.store)
 
+    def depths(self) -> Mapping[str, int]:
+        return {"raw": 1}
+
+    def refused(self) -> Mapping[tuple[str, str, str], int]:
+        return {("alpha", "trades", "price"): 2}
+
     def routing(self, slug: str) -> Mapping[str, object]:
         return self.facts
 
