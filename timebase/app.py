@@ -30,7 +30,7 @@ from timebase.history.reader import Reader
 from timebase.history.tickets import Tickets, run_tickets
 from timebase.model.bars import Batch, Durable
 from timebase.model.demand import Question
-from timebase.model.live import Live
+from timebase.model.live import DurableLive, Live
 from timebase.model.lru import ByteLru
 from timebase.model.receipt import Attempt
 from timebase.quality.validator import run_validator
@@ -72,7 +72,7 @@ async def _serve(
     async with trio.open_nursery() as road:
         raw_in, raw_out = trio.open_memory_channel[Batch | Live](BATCHES_IN_FLIGHT)
         good_in, good_out = trio.open_memory_channel[Batch | Live](BATCHES_IN_FLIGHT)
-        durable_in, durable_out = trio.open_memory_channel[Durable](BATCHES_IN_FLIGHT)
+        durable_in, durable_out = trio.open_memory_channel[Durable | DurableLive](BATCHES_IN_FLIGHT)
 
         # Downstream first: nobody sends before there is someone to receive.
         await actors.start(road, "tickets", run_tickets, durable_out, tickets)
@@ -141,7 +141,11 @@ def store_of(settings: Settings) -> AbstractAsyncContextManager[Store]:
 
 
 def retention_of(settings: Settings) -> Retention:
-    return Retention(intraday_days=settings.retention_intraday_days, daily_days=settings.retention_daily_days)
+    return Retention(
+        intraday_days=settings.retention_intraday_days,
+        daily_days=settings.retention_daily_days,
+        ticks_days=settings.retention_ticks_days,
+    )
 
 
 def historian_of(
