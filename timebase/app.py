@@ -187,7 +187,11 @@ def store_of(settings: Settings) -> AbstractAsyncContextManager[Store]:
 
 
 def retention_of(settings: Settings) -> Retention:
-    return Retention(intraday_days=settings.retention_intraday_days, daily_days=settings.retention_daily_days)
+    return Retention(
+        intraday_days=settings.retention_intraday_days,
+        daily_days=settings.retention_daily_days,
+        ticks_days=settings.retention_ticks_days,
+    )
 
 
 def historian_of(

@@ -52,6 +52,7 @@ class Settings:
     max_budget_wait_s: float = 30.0
     retention_intraday_days: int | None = None
     retention_daily_days: int | None = None
+    retention_ticks_days: int | None = 30
     compress_after_days: int | None = 7
     routing: tuple[Mapping[str, object], ...] = ()
     aliases: Aliases = field(default_factory=Aliases)
@@ -338,6 +339,9 @@ SETTINGS = (
     Setting("max_budget_wait_s", _seconds, "how long a question may wait for a provider's rate budget"),
     Setting("retention_intraday_days", _days, "intraday bars older than this are dropped; `never` keeps them"),
     Setting("retention_daily_days", _days, "daily and longer bars older than this are dropped; `never` keeps them"),
+    Setting(
+        "retention_ticks_days", _days, "recorded trades and quotes older than this are dropped; `never` keeps them"
+    ),
     Setting("compress_after_days", _days, "with TimescaleDB: chunks older than this are compressed; `never` does not"),
     Setting("routing", _routing, "rules that name the providers to prefer, first match wins (file only)"),
     Setting("aliases", _aliases, "since when a symbol means its instrument, and what it went by before (file only)"),

@@ -125,6 +125,16 @@ END = time("end", "Last instant (exclusive), now if not given.")
 LIMIT = number(
     "limit", 1, MAX_BARS, "At most so many bars: the first from `start` on, or the newest if there is no `start`."
 )
+TICKS_START = time("start", "First instant (inclusive). If not given, you get the newest ones before `end`.")
+MAX_TICKS, USUAL_TICKS = 1_000_000, 100_000
+TICKS_LIMIT = number(
+    "limit", 1, MAX_TICKS,
+    f"At most so many, {USUAL_TICKS:,} if not given: the first from `start` on, or the newest if there is no `start`.",
+)  # fmt: skip
+RECORDED_FROM = Parameter(
+    "provider", _slug, "Only what came from this provider; if not given, from the one with the newest.",
+    {"type": "string", "pattern": f"^{SLUG_PATTERN}$"}, example="demo"
+)  # fmt: skip
 ADJUST = choice("adjust", WHICH, "Corporate actions to apply to the raw prices, which is what you get if not given.")
 PROVIDER = Parameter(
     "provider", _slug, "Ask only this provider.", {"type": "string", "pattern": f"^{SLUG_PATTERN}$"}, example="demo"
@@ -141,6 +151,12 @@ TIME_UNIT = choice(
     "times",
     TIMES,
     "Form of times: ms (if not given), s or iso. CSV: iso if not given. Arrow and Parquet have their own.",
+)
+TICK_TIMES = choice(
+    "times",
+    TIMES,
+    "Form of times: ms (if not given), s or iso; with what is left to the microsecond behind the point. CSV: iso if "
+    "not given. Arrow and Parquet have their own.",
 )
 CURSOR = Parameter(
     "cursor", str, "`next` of the page before. It carries the whole question; only format and times are given anew.",

@@ -7,7 +7,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from timebase.api import backfill, collect, coverage, data, explain, feeds, health, metrics, pages, providers, symbols
+from timebase.api import (
+    backfill,
+    collect,
+    coverage,
+    data,
+    explain,
+    feeds,
+    health,
+    metrics,
+    pages,
+    providers,
+    symbols,
+    ticks,
+)
 from timebase.api import parameters as p
 from timebase.api.exchange import JSON, Asked, Desk, Reply
 from timebase.api.faults import BadBody, BodyTooLarge, BodyTooSlow, CrossOrigin, DeadlineExceeded, UnsupportedMedia
@@ -71,6 +84,7 @@ _PACKED = (BadParameter, BadPackage, UnsupportedMedia, ConfigError, *_POSTED)
 _BARS = {each.media: _schema for each, _schema in zip(
     FORMATS.values(), ("Bars", "Bars", "Lines", "Text", "Binary", "Binary", "Binary", "Binary"), strict=True
 )}  # fmt: skip
+_TICKS = {kind: {**_BARS, JSON: schema} for kind, schema in (("trades", "Trades"), ("quotes", "Quotes"))}
 _NOT_MODIFIED = {304: "Unchanged since the ETag in If-None-Match."}
 
 ROUTES = (
@@ -81,6 +95,14 @@ ROUTES = (
     Route(
         "/providers/{slug}/data/{symbol}", data.get_data, "getDataOfProvider", "Bars of a symbol from one provider",
         query=DATA, replies=_BARS, faults=(*_ASKING, UnknownProvider), also=_NOT_MODIFIED, is_hot=True,
+    ),
+    Route(
+        "/trades/{symbol}", ticks.get_trades, "getTrades", "Trades of a symbol, as they were recorded live",
+        query=ticks.QUERY, replies=_TICKS["trades"], faults=_STORED,
+    ),
+    Route(
+        "/quotes/{symbol}", ticks.get_quotes, "getQuotes", "Best bids and asks of a symbol, as they were recorded live",
+        query=ticks.QUERY, replies=_TICKS["quotes"], faults=_STORED,
     ),
     Route(
         "/backfill", backfill.post_backfill, "postBackfill", "Fetch and store what a range lacks, without sending bars",

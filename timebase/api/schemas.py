@@ -60,6 +60,28 @@ _PROVIDER = {
     "routing": {"type": "object", "description": "What the router has learnt: circuit, budget left, reliability …"},
 }  # fmt: skip
 
+_TICK_TIME: Schema = {"type": ["number", "string"], "description": "As `times` says, to the microsecond."}
+
+
+def _ticks(kind: str, columns: Mapping[str, Schema]) -> Schema:
+    of_columns = _object({name: _list(each) for name, each in columns.items()}, description="json: columns")
+    return _object({
+        "symbol": _TEXT,
+        "provider": {"type": ["string", "null"], "description": "null: nothing was recorded in that range."},
+        kind: {"oneOf": [of_columns, _list(_object(columns))]},
+        "meta": _object({
+            "source": {"type": "string", "enum": ["recorded"]},
+            "recorded": _list({
+                "type": "array", "items": _TICK_TIME, "minItems": 2, "maxItems": 2,
+                "description": "from, to: when the feed was up.",
+            }),
+            "others": {**_TEXTS, "description": "Providers that were recorded in that range too."},
+        }),
+        "warnings": _TEXTS,
+        "next": {"type": ["string", "null"], "description": "Ask with cursor=… for the next page; null on the last."},
+    })  # fmt: skip
+
+
 SCHEMAS: Mapping[str, Schema] = {
     "Bars": _object({
         "symbol": _TEXT,
@@ -76,6 +98,15 @@ SCHEMAS: Mapping[str, Schema] = {
         }),
         "warnings": _TEXTS,
         "next": {"type": ["string", "null"], "description": "Ask with cursor=… for the next page; null on the last."},
+    }),
+    "Trades": _ticks("trades", {
+        "time": _TICK_TIME, "price": _NUMBER, "size": _NUMBER,
+        "side": {"type": "integer", "description": "Who crossed the spread: 1 the buyer, -1 the seller, 0 unknown."},
+        "id": {"type": "integer", "description": "The vendor's number; 0: it gives none."},
+        "flags": {"type": "integer", "description": "0 a trade; 1 takes back, 2 replaces the trade with that id."},
+    }),
+    "Quotes": _ticks("quotes", {
+        "time": _TICK_TIME, "bid": _NUMBER, "bid_size": _NUMBER, "ask": _NUMBER, "ask_size": _NUMBER,
     }),
     "Attempt": _object(
         {"provider": _TEXT, "outcome": _TEXT, "reason": _TEXT, "ms": _WHOLE},

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from timebase.history.answer import Answer, Completion
@@ -14,8 +16,9 @@ from timebase.model.demand import Question
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
 from timebase.model.receipt import Attempt
-from timebase.model.series import Series
-from timebase.model.timerange import Ranges
+from timebase.model.series import Series, TickSeries
+from timebase.model.ticks import Quotes, TickPlace, Trades
+from timebase.model.timerange import Ranges, TimeRange
 from timebase.streaming.hub import Hub
 
 
@@ -163,6 +166,27 @@ class Store(Protocol):
     async def near_symbols(self, text: str, limit: int) -> Sequence[str]: ...
     async def series_of(self, instrument_id: int) -> Sequence[Series]: ...
     async def coverage(self, series_id: int) -> Coverage: ...
+    async def tick_series_of(self, instrument_id: int, kind: str) -> Sequence[TickSeries]: ...
+    async def newest_tick_us(self, series: TickSeries, within: TimeRange) -> int | None: ...
+    async def recorded(self, series: TickSeries, within: TimeRange) -> Ranges: ...
+    async def read_trades(
+        self,
+        series: TickSeries,
+        within: TimeRange,
+        *,
+        limit: int | None = None,
+        newest_first: bool = False,
+        after: TickPlace | None = None,
+    ) -> tuple[Trades, NDArray[np.int64]]: ...
+    async def read_quotes(
+        self,
+        series: TickSeries,
+        within: TimeRange,
+        *,
+        limit: int | None = None,
+        newest_first: bool = False,
+        after: TickPlace | None = None,
+    ) -> tuple[Quotes, NDArray[np.int64]]: ...
 
 
 class Feeds(Protocol):

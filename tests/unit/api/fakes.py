@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import numpy as np
 import trio
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 from unit.live.tape import FakeTape
 
@@ -35,7 +36,8 @@ from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
 from timebase.model.lru import ByteLru
 from timebase.model.receipt import Attempt
-from timebase.model.series import Series
+from timebase.model.series import Series, TickSeries
+from timebase.model.ticks import Quotes, TickPlace, Trades
 from timebase.model.timerange import Ranges, TimeRange
 from timebase.streaming.hub import Hub
 
@@ -196,6 +198,7 @@ class FakeStore:
     def __init__(self) -> None:
         self.is_up = True
         self.instruments = {each.symbol: each for each in (AAPL, BTC)}
+        self.recorders: tuple[str, ...] = ("demo", "other")
 
     async def ping(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -237,6 +240,54 @@ class FakeStore:
         return FakeCoverage(
             complete=Ranges.of([TimeRange(0, 86_400_000_000)]), failed=Ranges.of([TimeRange(10**15, 2 * 10**15)])
         )
+
+    async def tick_series_of(self, instrument_id: int, kind: str) -> Sequence[TickSeries]:
+        await self.ping()
+        return [
+            TickSeries(each.id * 10 + n, each.id, each.symbol, provider, kind)
+            for each in self.instruments.values()
+            if each.id == instrument_id
+            for n, provider in enumerate(self.recorders)
+        ]
+
+    async def newest_tick_us(self, series: TickSeries, within: TimeRange) -> int | None:
+        times = (await self.read_trades(series, within))[0].time
+        return int(times[-1]) if len(times) else None
+
+    async def recorded(self, series: TickSeries, within: TimeRange) -> Ranges:
+        await self.ping()
+        return Ranges.of([TimeRange(STARTED_US - 1, STARTED_US + 1_000)]) & Ranges((within,))
+
+    async def read_trades(self, series: TickSeries, within: TimeRange, **cut: Any) -> tuple[Trades, NDArray[np.int64]]:
+        await self.ping()
+        n = 10 - series.id % 10  # the second recorder has one less
+        trades = Trades.of(
+            [STARTED_US + 100 * (at // 3) for at in range(n)],
+            np.arange(n) + 1 / 3,
+            [0.5] * n,
+            [1, -1] * (n // 2) + [0] * (n % 2),
+            range(1, n + 1),
+            [0] * n,
+        )
+        place = _cut(trades.time, within, **cut)
+        return trades.pick(place), np.full(len(place), 7)
+
+    async def read_quotes(self, series: TickSeries, within: TimeRange, **cut: Any) -> tuple[Quotes, NDArray[np.int64]]:
+        trades, commit_ids = await self.read_trades(series, within, **cut)
+        return Quotes.of(trades.time, trades.price, trades.size, trades.price + 1, trades.size), commit_ids
+
+
+def _cut(
+    time: NDArray[np.int64],
+    within: TimeRange,
+    limit: int | None = None,
+    newest_first: bool = False,
+    after: TickPlace | None = None,
+) -> NDArray[np.intp]:
+    found = np.flatnonzero((time >= within.start_us) & (time < within.end_us))
+    if after is not None:
+        found = found[time[found] >= after.time_us][after.given :]
+    return found if limit is None else found[-limit:] if newest_first else found[:limit]
 
 
 class FakeFeeds:
