@@ -49,6 +49,18 @@ def build_parser() -> argparse.ArgumentParser:
     coverage = commands.add_parser("coverage", help="show which ranges of a symbol are stored")
     coverage.add_argument("symbol")
 
+    collect = commands.add_parser("collect", help="keep symbols up to date without anybody asking")
+    collect_commands = collect.add_subparsers(dest="collect_command", required=True, metavar="COMMAND")
+    collect_commands.add_parser("list", help="show what is collected, and how")
+    for verb, meaning, usual in (
+        ("add", "collect symbols from now on", "1m"),
+        ("remove", "collect them no more; what is stored stays", None),
+    ):
+        change = collect_commands.add_parser(verb, help=meaning)
+        change.add_argument("symbols", nargs="+", metavar="SYMBOL")
+        change.add_argument("--interval", default=usual, help=f"1m 5m … 1mo (default {usual or 'all'})")
+        change.add_argument("--provider", help="from this provider only")
+
     commands.add_parser("check", help="check configuration and manifests, naming every fault at once")
     commands.add_parser("migrate", help="bring the database to the schema of this version")
 
@@ -57,6 +69,20 @@ def build_parser() -> argparse.ArgumentParser:
     new = plugin_commands.add_parser("new", help="write the skeleton of a new provider, with a test")
     new.add_argument("name", help='as in "my-vendor"')
     new.add_argument("--folder", metavar="DIR", default="manifests", help="where to put it (default ./manifests)")
+    what = "a folder that holds a config.yaml, or a zip or tar.gz of one"
+    install = plugin_commands.add_parser(
+        "install", help="give a provider to the server", description="The server checks it, keeps it and runs it."
+    )
+    install.add_argument("path", metavar="PATH", help=what)
+    update = plugin_commands.add_parser("update", help="put another version in an installed provider's place")
+    update.add_argument("slug", metavar="SLUG", help="as `timebase providers` lists it")
+    update.add_argument("path", metavar="PATH", help=what)
+    remove = plugin_commands.add_parser(
+        "remove",
+        help="end a provider and take its folder away",
+        description="What it brought stays stored. Bundled providers can only be disabled.",
+    )
+    remove.add_argument("slug", metavar="SLUG", help="as `timebase providers` lists it")
     return parser
 
 

@@ -12,7 +12,7 @@ async def post_backfill(desk: Desk, asked: Asked, attempts: list[Attempt]) -> Re
     parse_query(asked.query, ())
     media = asked.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if media != JSON:
-        raise UnsupportedMedia(f"{media or 'nothing'} is not {JSON}")
+        raise UnsupportedMedia(f"{media or 'nothing'} is not {JSON}; send it with Content-Type: {JSON}")
     done = await desk.services.complete(parse_backfill(asked, now_us=now_us()), attempts)
     missing = [[each.range.start_us // 1000, each.range.end_us // 1000, each.why] for each in done.missing]
     return json_reply({

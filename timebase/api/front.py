@@ -13,6 +13,7 @@ import trio
 from timebase.api.dispatch import respond
 from timebase.api.exchange import Asked, Desk, Pieces, Reply
 from timebase.api.routes import PREFIXES, ROUTES, Route
+from timebase.api.sockets import serve_socket
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -21,17 +22,16 @@ AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 def with_shortcut(desk: Desk, app: AsgiApp) -> AsgiApp:
-    hot = [(_pattern(route), route) for route in ROUTES if route.is_hot]
+    hot = [(pattern(route), route) for route in ROUTES if route.is_hot]
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":  # nothing here speaks it: 403
-            await receive()
-            await send({"type": "websocket.close"})
+        if scope["type"] == "websocket":
+            await serve_socket(desk, scope, receive, send)
             return
         if scope["type"] == "http":
             receive, send = _whole(receive, send)
-            for pattern, route in hot if scope["method"] in {"GET", "HEAD"} else ():
-                if found := pattern.fullmatch(scope["path"]):
+            for path, route in hot if scope["method"] in {"GET", "HEAD"} else ():
+                if found := path.fullmatch(scope["path"]):
                     await _serve(desk, route, _asked(scope, found.groupdict()), receive, send)
                     return
         await app(scope, receive, send)
@@ -61,7 +61,7 @@ def _whole(receive: Receive, send: Send) -> tuple[Receive, Send]:
     return receive_on, send_on
 
 
-def _pattern(route: Route) -> re.Pattern[str]:
+def pattern(route: Route) -> re.Pattern[str]:
     path = route.path.replace("{symbol}", "(?P<symbol>.+)").replace("{slug}", "(?P<slug>[^/]+)")
     return re.compile(f"(?:{'|'.join(PREFIXES)}){path}", re.DOTALL)
 

@@ -7,7 +7,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from timebase.api import backfill, coverage, data, explain, health, metrics, pages, providers, symbols
+from timebase.api import (
+    backfill,
+    collect,
+    coverage,
+    data,
+    explain,
+    feeds,
+    health,
+    metrics,
+    pages,
+    providers,
+    symbols,
+    ticks,
+)
 from timebase.api import parameters as p
 from timebase.api.exchange import JSON, Asked, Desk, Reply
 from timebase.api.faults import BadBody, BodyTooLarge, BodyTooSlow, CrossOrigin, DeadlineExceeded, UnsupportedMedia
@@ -16,9 +29,12 @@ from timebase.api.parameters import Parameter
 from timebase.api.parse import BACKFILL, DATA, DATA_OF_ANY
 from timebase.errors import (
     AllProvidersFailed,
+    BadPackage,
     BadParameter,
     ConfigError,
+    FixedProvider,
     NotSupported,
+    ProviderExists,
     StoreUnavailable,
     UnknownProvider,
     UnknownSymbol,
@@ -33,7 +49,10 @@ DOCUMENTED_PREFIX = PREFIXES[0]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`replies`: media type -> name of the schema in openapi.py, of the 200. `is_top`: also without the prefix."""
+    """`replies`: media type -> name of the schema in openapi.py, of `status`. `is_top`: also without the prefix.
+
+    `packages`: the media types of the archive that is its body.
+    """
 
     path: str
     handler: Handler
@@ -44,6 +63,8 @@ class Route:
     replies: Mapping[str, str] = field(default_factory=dict)
     faults: Sequence[type[Exception]] = ()
     method: str = "GET"
+    status: int = 200
+    packages: Sequence[str] = ()
     also: Mapping[int, str] = field(default_factory=dict)
     tag: str = "data"
     is_top: bool = False
@@ -59,9 +80,11 @@ class Route:
 _ASKING = (UnknownSymbol, NotSupported, BadParameter, AllProvidersFailed, StoreUnavailable, DeadlineExceeded)
 _STORED = (UnknownSymbol, BadParameter, StoreUnavailable, DeadlineExceeded)
 _POSTED = (BodyTooLarge, BodyTooSlow, CrossOrigin, DeadlineExceeded)
+_PACKED = (BadParameter, BadPackage, UnsupportedMedia, ConfigError, *_POSTED)
 _BARS = {each.media: _schema for each, _schema in zip(
     FORMATS.values(), ("Bars", "Bars", "Lines", "Text", "Binary", "Binary", "Binary", "Binary"), strict=True
 )}  # fmt: skip
+_TICKS = {kind: {**_BARS, JSON: schema} for kind, schema in (("trades", "Trades"), ("quotes", "Quotes"))}
 _NOT_MODIFIED = {304: "Unchanged since the ETag in If-None-Match."}
 
 ROUTES = (
@@ -72,6 +95,14 @@ ROUTES = (
     Route(
         "/providers/{slug}/data/{symbol}", data.get_data, "getDataOfProvider", "Bars of a symbol from one provider",
         query=DATA, replies=_BARS, faults=(*_ASKING, UnknownProvider), also=_NOT_MODIFIED, is_hot=True,
+    ),
+    Route(
+        "/trades/{symbol}", ticks.get_trades, "getTrades", "Trades of a symbol, as they were recorded live",
+        query=ticks.QUERY, replies=_TICKS["trades"], faults=_STORED,
+    ),
+    Route(
+        "/quotes/{symbol}", ticks.get_quotes, "getQuotes", "Best bids and asks of a symbol, as they were recorded live",
+        query=ticks.QUERY, replies=_TICKS["quotes"], faults=_STORED,
     ),
     Route(
         "/backfill", backfill.post_backfill, "postBackfill", "Fetch and store what a range lacks, without sending bars",
@@ -107,6 +138,21 @@ ROUTES = (
         "/providers/{slug}", providers.get_provider, "getProvider", "One provider: state, claims, options",
         replies={JSON: "Provider"}, faults=(UnknownProvider, BadParameter), tag="providers",
     ),
+    Route(
+        "/providers", providers.install, "installProvider", "Install a provider's folder, sent as a zip or tar.gz",
+        method="POST", status=201, packages=providers.PACKAGES, replies={JSON: "Provider"}, tag="providers",
+        faults=(ProviderExists, *_PACKED),
+    ),
+    Route(
+        "/providers/{slug}", providers.remove, "removeProvider", "End a provider and take its folder away",
+        method="DELETE", replies={JSON: "Removed"}, tag="providers",
+        faults=(UnknownProvider, FixedProvider, BadParameter, *_POSTED),
+    ),
+    Route(
+        "/providers/{slug}/update", providers.update, "updateProvider", "Put another version in a provider's place",
+        method="POST", packages=providers.PACKAGES, replies={JSON: "Provider"}, tag="providers",
+        faults=(UnknownProvider, FixedProvider, *_PACKED),
+    ),
     *(
         Route(
             f"/providers/{{slug}}/{verb}", providers.ACTIONS[verb], f"{verb}Provider", summary, method="POST",
@@ -118,6 +164,24 @@ ROUTES = (
             ("disable", "Stop a provider"),
             ("restart", "Stop a provider's process and start it again"),
         )
+    ),
+    Route(
+        "/feeds", feeds.list_feeds, "listFeeds", "Every live feed: its state, its rhythm, and why",
+        replies={JSON: "Feeds"}, faults=(BadParameter,), tag="live",
+    ),
+    Route(
+        "/collect", collect.list_collected, "listCollected", "What is kept up to date without anybody asking",
+        replies={JSON: "CollectedList"}, faults=(BadParameter,), tag="live",
+    ),
+    Route(
+        "/collect", collect.post_collected, "postCollected", "Keep a symbol up to date from now on", method="POST",
+        body=collect.BODY, replies={JSON: "CollectedList"}, tag="live",
+        faults=(BadParameter, UnknownProvider, StoreUnavailable, *_POSTED, BadBody, UnsupportedMedia),
+    ),
+    Route(
+        "/collect/{symbol}", collect.delete_collected, "deleteCollected", "Do not keep a symbol up to date any more",
+        method="DELETE", query=collect.WHICH, replies={JSON: "CollectedList"}, tag="live",
+        faults=(BadParameter, StoreUnavailable, CrossOrigin, DeadlineExceeded),
     ),
     Route(
         "/health", health.get_health, "getHealth", "200 only when the database answers and is migrated",

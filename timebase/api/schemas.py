@@ -5,6 +5,7 @@ from typing import Any
 
 from timebase.api.parameters import Schema
 from timebase.model.bars import COLUMNS
+from timebase.model.feed import FeedKind, FeedState
 from timebase.model.instrument import AssetClass
 from timebase.model.interval import Interval
 
@@ -59,6 +60,28 @@ _PROVIDER = {
     "routing": {"type": "object", "description": "What the router has learnt: circuit, budget left, reliability …"},
 }  # fmt: skip
 
+_TICK_TIME: Schema = {"type": ["number", "string"], "description": "As `times` says, to the microsecond."}
+
+
+def _ticks(kind: str, columns: Mapping[str, Schema]) -> Schema:
+    of_columns = _object({name: _list(each) for name, each in columns.items()}, description="json: columns")
+    return _object({
+        "symbol": _TEXT,
+        "provider": {"type": ["string", "null"], "description": "null: nothing was recorded in that range."},
+        kind: {"oneOf": [of_columns, _list(_object(columns))]},
+        "meta": _object({
+            "source": {"type": "string", "enum": ["recorded"]},
+            "recorded": _list({
+                "type": "array", "items": _TICK_TIME, "minItems": 2, "maxItems": 2,
+                "description": "from, to: when the feed was up.",
+            }),
+            "others": {**_TEXTS, "description": "Providers that were recorded in that range too."},
+        }),
+        "warnings": _TEXTS,
+        "next": {"type": ["string", "null"], "description": "Ask with cursor=… for the next page; null on the last."},
+    })  # fmt: skip
+
+
 SCHEMAS: Mapping[str, Schema] = {
     "Bars": _object({
         "symbol": _TEXT,
@@ -67,6 +90,7 @@ SCHEMAS: Mapping[str, Schema] = {
         "bars": {"oneOf": [_COLUMNS, _ROWS], "description": "Columns; with format=rows a list of objects."},
         "meta": _object({
             "source": {"type": "string", "enum": ["cache", "store", "fetched"]},
+            "resampled_from": {"type": ["string", "null"], "description": "Interval of the bars these are made of."},
             "attempts": _list(_ref("Attempt")),
             "coverage": _COVERED,
             "freshness": _object({"checked_at": _TIME_OR_NULL, "fresh_until": _TIME_OR_NULL, "is_stale": _YES}),
@@ -74,6 +98,15 @@ SCHEMAS: Mapping[str, Schema] = {
         }),
         "warnings": _TEXTS,
         "next": {"type": ["string", "null"], "description": "Ask with cursor=… for the next page; null on the last."},
+    }),
+    "Trades": _ticks("trades", {
+        "time": _TICK_TIME, "price": _NUMBER, "size": _NUMBER,
+        "side": {"type": "integer", "description": "Who crossed the spread: 1 the buyer, -1 the seller, 0 unknown."},
+        "id": {"type": "integer", "description": "The vendor's number; 0: it gives none."},
+        "flags": {"type": "integer", "description": "0 a trade; 1 takes back, 2 replaces the trade with that id."},
+    }),
+    "Quotes": _ticks("quotes", {
+        "time": _TICK_TIME, "bid": _NUMBER, "bid_size": _NUMBER, "ask": _NUMBER, "ask_size": _NUMBER,
     }),
     "Attempt": _object(
         {"provider": _TEXT, "outcome": _TEXT, "reason": _TEXT, "ms": _WHOLE},
@@ -96,6 +129,7 @@ SCHEMAS: Mapping[str, Schema] = {
         "symbol": _TEXT,
         "asset_class": _TEXT,
         "interval": _INTERVAL,
+        "resampled_from": {"type": ["string", "null"], "description": "The interval that is asked for instead."},
         "rule": {"type": ["string", "null"], "description": "The operator's rule that decided the order, if one did."},
         "candidates": _list({"type": "object", "required": ["provider", "place", "score", "factors"]}),
         "refused": _list(_object({"provider": _TEXT, "reason": _TEXT})),
@@ -120,10 +154,26 @@ SCHEMAS: Mapping[str, Schema] = {
         })),
     }),
     "Provider": _object(_PROVIDER),
+    "Removed": _object({"slug": _TEXT, "kept": {"type": "string", "description": "Where its folder lies now."}}),
     "Providers": _object({
         "providers": _list(_ref("Provider")),
         "broken": _list(_object({"folder": _TEXT, "faults": _TEXTS})),
     }),
+    "Feeds": _object({"feeds": _list(_object({
+        "kind": {"type": "string", "enum": [kind.value for kind in FeedKind]}, "symbol": _TEXT,
+        "interval": _nullable("string"), "provider": _nullable("string"), "channels": _TEXTS,
+        "state": {"type": "string", "enum": [state.value for state in FeedState]}, "since": _nullable("integer"),
+        "reason": _TEXT, "attempts": {"type": "integer", "description": "Failures in a row."},
+        "made": {"type": "integer", "description": "How often it was subscribed."},
+        "retry_in_s": _NUMBER, "last_event": _nullable("integer"), "last_received": _nullable("integer"),
+        "usual_pause_s": {"type": ["number", "null"], "description": "The 99th percentile of its pauses."},
+        "followers": _WHOLE, "is_collected": _YES,
+        "healing": _list(_object({"interval": _TEXT, "owed": _RANGES, "tries": _WHOLE, "reason": _TEXT})),
+    }))}),
+    "CollectedList": _object({"collected": _list(_object({
+        "symbol": _TEXT, "interval": _INTERVAL, "provider": _nullable("string"),
+        "by": {"type": "string", "enum": ["stream", "history"]}, "asked": _nullable("integer"), "reason": _TEXT,
+    }))}),
     "Health": _object({
         "status": {"type": "string", "enum": ["ok", "degraded", "down"]},
         "version": _TEXT,
@@ -138,8 +188,9 @@ SCHEMAS: Mapping[str, Schema] = {
         {
             "type": _TEXT, "title": _TEXT, "status": _WHOLE, "detail": _TEXT, "code": _TEXT, "suggestions": _TEXTS,
             "attempts": _list(_ref("Attempt")), "request_id": _TEXT, "parameter": _TEXT, "allowed": _TEXTS,
+            "faults": _TEXTS,
         },
-        optional=("parameter", "allowed"),
+        optional=("parameter", "allowed", "faults"),
         description="RFC 9457. `code` never changes its meaning; `suggestions` say what to try.",
     ),
 }  # fmt: skip

@@ -1,1 +1,1 @@
-"""What is followed live: which feeds supply it, and how history meets it."""
+"""Who wants what live, which provider supplies it, how each feed is, and how gaps heal."""

@@ -15,6 +15,7 @@ from timebase.manifest.limits import rate_windows
 from timebase.manifest.manifest import (
     DATA_TYPES,
     HISTORICAL_DATA,
+    REAL_TIME_STREAMING,
     Manifest,
     Option,
     Reach,
@@ -22,6 +23,7 @@ from timebase.manifest.manifest import (
 )
 from timebase.manifest.options import EXAMPLES, WRONG, fault_of, typed, wrong_values
 from timebase.manifest.overrule import overrule
+from timebase.model.feed import FeedKind
 from timebase.model.instrument import AssetClass, Instrument, canonical_symbol, classify
 from timebase.model.interval import Interval, parse_interval
 from timebase.model.timerange import DAY_US, HOUR_US, MINUTE_US, to_us
@@ -181,6 +183,7 @@ class _Reader:
             code=code,
             folder=self._folder,
             capabilities=frozenset(at.get("capabilities", [HISTORICAL_DATA])),
+            streams=self._streams(),
             asset_classes=asset_classes,
             intervals=self._intervals(),
             rate_limits=rate_windows(limits),
@@ -192,6 +195,7 @@ class _Reader:
             delay_s=float(at.get("delay_seconds", 0)),
             history=self._history(),
             symbols=self._symbols(asset_classes),
+            lists_symbols=at.get("lists_symbols", False),
             enabled=at.get("enabled", True),
             memory_mb=int(at.get("memory_mb", 512)),
             max_concurrent=int(at.get("max_concurrent", 4)),
@@ -223,6 +227,14 @@ class _Reader:
     def _intervals(self) -> frozenset[Interval]:
         read = (self._interval(word, ("intervals", at)) for at, word in enumerate(self._at["intervals"]))
         return frozenset(interval for interval in read if interval is not None)
+
+    def _streams(self) -> frozenset[FeedKind]:
+        if REAL_TIME_STREAMING in self._at.get("capabilities", ()):
+            return frozenset(map(FeedKind, self._at.get("streams", [FeedKind.TRADES])))
+        if "streams" in self._at and "capabilities" not in self._refused:
+            said = f"`streams` needs a capability; write `capabilities: [{HISTORICAL_DATA}, {REAL_TIME_STREAMING}]`"
+            self._fault(("streams",), said)
+        return frozenset()
 
     def _history(self) -> dict[Interval, Reach]:
         reaches: dict[Interval, Reach] = {}

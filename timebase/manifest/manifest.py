@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from timebase.model.feed import FeedKind
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
 
@@ -74,8 +75,9 @@ class Manifest:
     """One provider's claims, checked.
 
     `entrypoint` is "file.py:Class" or a command line with {folder} already replaced; `code` is the file that the first
-    form resolved to, None for the second. `rate_limits` go from the shortest window to the longest. `symbols`, when
-    not empty, are the only ones that it answers for.
+    form resolved to, None for the second. `rate_limits` go from the shortest window to the longest. `streams` is empty
+    when it does not stream. `symbols`, when not empty, are the only ones that it answers for; `lists_symbols`: the
+    program names those that it has.
     """
 
     slug: str
@@ -88,6 +90,7 @@ class Manifest:
     description: str = ""
     code: Path | None = None
     capabilities: frozenset[str] = frozenset({HISTORICAL_DATA})
+    streams: frozenset[FeedKind] = frozenset()
     rate_limits: tuple[RateWindow, ...] = ()
     identical_window_s: float = 0.0
     options: Mapping[str, Option] = field(default_factory=dict)
@@ -97,6 +100,7 @@ class Manifest:
     delay_s: float = 0.0
     history: Mapping[Interval, Reach] = field(default_factory=dict)
     symbols: tuple[Instrument, ...] = ()
+    lists_symbols: bool = False
     enabled: bool = True
     memory_mb: int = 512
     max_concurrent: int = 4

@@ -5,7 +5,7 @@ times as fast as a staged upsert of everything, and more than that when nothing 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from timebase.clock import now_us
 from timebase.model.bars import Bars, Batch, Durable, Flag
+from timebase.model.interval import Interval
 from timebase.model.series import Series
+from timebase.model.timerange import DAY_US, HOUR_US, Ranges, TimeRange
 from timebase.storage.annex import Connection
-from timebase.storage.bar_rows import CHUNK_ROWS
+from timebase.storage.binary_copy import CHUNK_ROWS
 from timebase.storage.coverage import Claim, Ledger, claims, opening_span
 from timebase.storage.merge import difference
 from timebase.storage.queries.bars import Rows, copy_bars, replace_bars, select_bars, select_bars_at
@@ -23,8 +25,10 @@ from timebase.storage.queries.batches import insert_batches, lock_series
 from timebase.storage.queries.corporate_actions import upsert_actions
 from timebase.storage.queries.coverage import replace_ledgers, select_ledgers
 from timebase.storage.queries.quarantine import put_quarantine
+from timebase.storage.queries.stale_hours import note_hours
 
 ROWS_AT_ONCE = 131_072  # 8 MB of columns, and as much again stored and packed
+WEEK_US = 7 * DAY_US
 SPARSE = 200_000  # stored rows that an answer may skip over before they are looked up one by one
 
 
@@ -45,18 +49,22 @@ class _Run:
     place_of_row: NDArray[np.intp]  # in the put's batches
 
 
-async def put_batches(conn: Connection, batches: Sequence[Batch]) -> Stored:
-    """Make `batches` durable. Repeating it changes nothing but provenance."""
+async def put_batches(conn: Connection, batches: Sequence[Batch], *, has_rollup: bool = False) -> Stored:
+    """Make `batches` durable. Repeating it changes nothing but provenance.
+
+    `has_rollup`: hours are kept rolled up, so those that change are noted.
+    """
     series_ids = sorted({batch.series.id for batch in batches})
     async with conn.transaction():
         await lock_series(conn, series_ids)
         ids = await insert_batches(conn, batches)
-        counts = np.zeros((len(batches), 2), np.int64)
-        for runs in _rounds(batches):
-            await _put_runs(conn, runs, np.asarray(ids), counts)
+        counts = await put_bars(conn, batches, ids, has_rollup=has_rollup)
         await put_quarantine(conn, zip(batches, ids, strict=True))
         await upsert_actions(conn, batches)
-        ledgers = await _note_coverage(conn, batches, series_ids)
+        said: defaultdict[int, list[Claim]] = defaultdict(list)
+        for batch in batches:
+            said[batch.series.id] += claims(batch)
+        ledgers = await note_claims(conn, said)
     durables = (
         Durable(batch, new=int(new), revised=int(revised))
         for batch, (new, revised) in zip(batches, counts, strict=True)
@@ -64,7 +72,29 @@ async def put_batches(conn: Connection, batches: Sequence[Batch]) -> Stored:
     return Stored(tuple(durables), ledgers)
 
 
-async def _put_runs(conn: Connection, runs: Sequence[_Run], ids: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+async def put_bars(
+    conn: Connection, batches: Sequence[Batch], ids: Sequence[int], *, has_rollup: bool
+) -> NDArray[np.int64]:
+    """The bars of `batches`, whose numbers are `ids`; the caller has the transaction and the locks.
+
+    Returns: for each batch how many were new, and how many revised.
+    """
+    counts = np.zeros((len(batches), 2), np.int64)
+    hours: defaultdict[int, Ranges] = defaultdict(Ranges)
+    for runs in _rounds(batches):
+        await _put_runs(conn, runs, np.asarray(ids), counts, hours)
+    if has_rollup:
+        await note_hours(conn, hours)
+    return counts
+
+
+async def _put_runs(
+    conn: Connection,
+    runs: Sequence[_Run],
+    ids: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    hours: defaultdict[int, Ranges],
+) -> None:
     new: list[Rows] = []
     for run in runs:
         stored = await _stored_rows(conn, run)
@@ -78,10 +108,20 @@ async def _put_runs(conn: Connection, runs: Sequence[_Run], ids: NDArray[np.int6
             flags = run.bars.flags | np.where(what.revised, Flag.REVISED, 0).astype(np.int16)
             changed = replace(run.bars, flags=flags).pick(what.changed)
             await replace_bars(conn, Rows(changed, run.series.id, batch_ids[what.changed]))
+        touched = what.new | what.changed
+        if run.series.interval is Interval.M1 and touched.any():
+            hours[run.series.id] |= _hours_of(run.bars.time[touched])
         np.add.at(counts[:, 0], run.place_of_row[what.new], 1)
         np.add.at(counts[:, 1], run.place_of_row[what.revised], 1)
     if new:
         await copy_bars(conn, new)
+
+
+def _hours_of(times: NDArray[np.int64]) -> Ranges:
+    """The hours of those instants (one at least), with what lies between them when that is less than a week."""
+    hours = np.unique(times // HOUR_US) * HOUR_US
+    pieces = np.split(hours, np.flatnonzero(np.diff(hours) > WEEK_US) + 1)
+    return Ranges(tuple(TimeRange(int(piece[0]), int(piece[-1]) + HOUR_US) for piece in pieces))
 
 
 async def _stored_rows(conn: Connection, run: _Run) -> Bars:
@@ -96,12 +136,10 @@ async def _stored_rows(conn: Connection, run: _Run) -> Bars:
     return Bars.concat([await select_bars_at(conn, run.series.id, piece) for piece in pieces])
 
 
-async def _note_coverage(conn: Connection, batches: Sequence[Batch], series_ids: Sequence[int]) -> dict[int, Ledger]:
-    before = await select_ledgers(conn, series_ids)
-    said: defaultdict[int, list[Claim]] = defaultdict(list)
-    for batch in batches:
-        said[batch.series.id] += claims(batch)
-    after = {series_id: before[series_id].after(said[series_id], now_us()) for series_id in series_ids}
+async def note_claims(conn: Connection, said: Mapping[int, Sequence[Claim]]) -> dict[int, Ledger]:
+    """Series id -> what is claimed of it, oldest first. Returns: the ledgers as they are now."""
+    before = await select_ledgers(conn, sorted(said))
+    after = {series_id: before[series_id].after(said[series_id], now_us()) for series_id in before}
     await replace_ledgers(conn, before, after)
     return after
 

@@ -1,8 +1,11 @@
-"""demand -> [handle] -> the plugin -> batches into the road. One per provider, for as long as its manifest is there."""
+"""demand -> [handle] -> the plugin -> batches and live data into the road.
 
-from collections.abc import Callable, Iterator
+One per provider, for as long as its manifest is there.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import trio
@@ -13,8 +16,11 @@ from timebase.link.provider_link import ProviderLink
 from timebase.manifest.manifest import Manifest
 from timebase.model.bars import Bars, Batch
 from timebase.model.demand import Demand
-from timebase.model.instrument import Instrument
+from timebase.model.feed import Feed
+from timebase.model.instrument import AssetClass, Instrument
+from timebase.model.live import Live
 from timebase.supervisor.cutter import BatchCutter
+from timebase.supervisor.feeds import Feeds, OnFeedEnd
 from timebase.supervisor.masking import Masking
 from timebase.supervisor.setup import Setup
 
@@ -74,18 +80,22 @@ class ProviderHandle:
     def __init__(
         self,
         setup: Setup,
-        raw_in: trio.MemorySendChannel[Batch],
+        raw_in: trio.MemorySendChannel[Batch | Live],
         on_change: Callable[[str], None],
+        on_feed_end: OnFeedEnd,
         *,
         is_switched_on: bool | None = None,
     ) -> None:
         self._raw_in = raw_in
         self._on_change = on_change
+        self._on_feed_end = on_feed_end
+        self._feeds = Feeds(raw_in, lambda text: self.mask(text), self._end_feed)
         self._changed = trio.Event()
         self._poke = trio.Event()
         self._life: trio.CancelScope | None = None
         self._link: ProviderLink | None = None
         self._methods: tuple[str, ...] = ()
+        self.listed: tuple[Instrument, ...] = ()  # what the program said it has, at its last start
         self._auth_fault = ""
         self._in_flight = 0
         self.is_switched_on = is_switched_on  # the operator's word over the manifest's; None: has not spoken
@@ -137,10 +147,7 @@ class ProviderHandle:
         """
         while self.state == STARTING and self._is_promising:
             await self._changed.wait()
-        if self.state == FAILED_AUTH:
-            raise AuthFailed(f"{self.slug}: {self.reason}")
-        if self.state != READY:
-            raise Unavailable(f"{self.slug} is {self.state.replace('_', ' ')}: {self.reason or self.last_error}")
+        self._check_ready()
 
     async def history(self, demand: Demand, *, asker: Asker | None = None) -> None:
         """Fetch `demand`; its batches go down the road, the last of them with `is_last`.
@@ -162,6 +169,34 @@ class ProviderHandle:
                 raise Unsupported(f"{self.slug} cannot search for symbols")
             with self._counted(), self._masked():
                 return await self._live_link().symbols(query, limit)
+
+    def subscribe(self, feed: Feed) -> None:
+        """What comes of it goes down the road, from now until `unsubscribe` or until `on_feed_end` is told of it.
+
+        Raises: ProviderError when the provider is not ready or does not stream.
+        """
+        self._check_ready()
+        if "stream" not in self._methods:
+            raise Unsupported(f"{self.slug} does not stream")
+        self._live_link().subscribe(feed)
+
+    def unsubscribe(self, feed: Feed) -> None:
+        """Nothing more of it goes down the road."""
+        if self._link is not None:
+            self._link.unsubscribe(feed)
+
+    async def run_feeds(self) -> None:
+        """See Feeds."""
+        await self._feeds.run()
+
+    def _end_feed(self, feed: Feed, error: ProviderError) -> None:
+        try:
+            with self._masked():
+                raise error
+        except ProviderError as masked:
+            self._on_feed_end(feed, masked)
+            if isinstance(masked, AuthFailed):
+                self.fail_auth(str(masked))
 
     async def _ask(self, demand: Demand, asker: Asker) -> None:
         cutter = BatchCutter(demand, now_us(), self.manifest.delay_s)
@@ -203,6 +238,12 @@ class ProviderHandle:
         except trio.ClosedResourceError:
             raise Unavailable("the server is stopping") from None
         asker.heard()
+
+    def _check_ready(self) -> None:
+        if self.state == FAILED_AUTH:
+            raise AuthFailed(f"{self.slug}: {self.reason}")
+        if self.state != READY:
+            raise Unavailable(f"{self.slug} is {self.state.replace('_', ' ')}: {self.reason or self.last_error}")
 
     def _live_link(self) -> ProviderLink:
         if self._link is None:
@@ -260,9 +301,11 @@ class ProviderHandle:
         self.last_error = reason
         self._is_promising = was_ready
 
-    def open(self, link: ProviderLink, methods: tuple[str, ...]) -> None:
-        """Questions may come."""
+    def open(self, link: ProviderLink, methods: tuple[str, ...], listed: tuple[Instrument, ...]) -> None:
+        """Questions may come. `listed`: the symbols that it has, where it knows them."""
         self._link, self._methods = link, methods
+        self.listed = tuple(_as_claimed(listed, self.manifest.asset_classes))
+        self._feeds.open(link)
         self.become(READY)
 
     def close(self) -> None:
@@ -344,3 +387,15 @@ class ProviderHandle:
     def end(self) -> None:
         self.gone.set()
         self._tell()
+
+
+def _as_claimed(listed: Iterable[Instrument], claimed: frozenset[AssetClass]) -> Iterator[Instrument]:
+    """Those of the classes that the manifest claims; of one that claims a single class all are of that one.
+
+    A program may know no more of a symbol than how it looks: N225 looks like a stock.
+    """
+    for each in listed:
+        if each.asset_class in claimed:
+            yield each
+        elif len(claimed) == 1:
+            yield replace(each, asset_class=next(iter(claimed)))
