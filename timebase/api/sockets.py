@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from timebase.api.access import check_page, check_token
+from timebase.api.access import check_host, check_page, check_token
+from timebase.api.alpaca import serve_alpaca
 from timebase.api.exchange import Asked, Desk
 from timebase.api.faults import BadHandshake, UnknownPath, problem
 from timebase.api.routes import PREFIXES
@@ -36,7 +37,12 @@ class SocketRoute:
         return None if found is None else found.groupdict()
 
 
-SOCKETS = (SocketRoute("/stream", serve_stream), SocketRoute("/stream/{symbol}", serve_stream))
+SOCKETS = (
+    SocketRoute("/stream", serve_stream),
+    SocketRoute("/stream/{symbol}", serve_stream),
+    SocketRoute("/v2/{feed}", serve_alpaca, is_open=True, prefixes=("",)),
+    SocketRoute("/v1beta3/crypto/{feed}", serve_alpaca, is_open=True, prefixes=("",)),
+)
 
 
 async def serve_socket(desk: Desk, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,6 +51,7 @@ async def serve_socket(desk: Desk, scope: Scope, receive: Receive, send: Send) -
         asked = _asked(scope)
         route, in_path = _find(asked.path)
         asked = _with_header(asked)
+        check_host(desk, asked)
         check_page(desk, asked)
         if not route.is_open:
             check_token(desk, asked)
