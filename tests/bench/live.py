@@ -66,7 +66,7 @@ def idle(lab: Lab) -> None:
 
 
 def close(lab: Lab) -> None:
-    """Closed bars of 100 symbols at one client, from the instant at which the watermark passes their end; two minutes."""
+    """Closed bars of 100 symbols at one client, from the instant at which the watermark passes their end."""
     channels = [f"bars:TAPE-20-{n}:1m" for n in range(100)]
     seen = _clients(lab.port, "/api/v1/stream", 1, 130.0, f"closed={LATENESS_MS}", _subscribe(channels))
     say("bar completion, watermark passes to client, 100 symbols", _percentiles(seen), "p99 < 50 ms")
