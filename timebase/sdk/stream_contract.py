@@ -24,9 +24,6 @@ from timebase.sdk.provider import Provider
 from timebase.sdk.rehearsal import Heard, Rehearsal, open_rehearsal
 from timebase.sdk.stream import Subscription
 
-SETTLE_S = 1.0
-"""From an unsubscribe to the last that is put for it: the provider has to hear of it first."""
-
 UNKNOWN_SYMBOL = "NO-SUCH-SYMBOL"
 
 
@@ -39,16 +36,18 @@ def check_stream(
     rows: int = 5,
     within_s: float = 30.0,
     lateness_s: float = 2.0,
+    settle_s: float = 1.0,
     unknown_symbol: str = UNKNOWN_SYMBOL,
 ) -> list[str]:
     """Every check that fails, a line each; an empty list is a pass. Waits for `rows` rows of `symbol`, some four times.
 
+    `settle_s` is what a provider may take to stop, for a feed that is unsubscribed or in the end.
     Raises: what the provider's setup raises, and its ProviderError when it refuses `symbol`.
     Example: assert check_stream(MyVendor(), "BTC-USDT") == []
     """
 
     async def run() -> list[str]:
-        checking = _Checking(symbol, FeedKind(kind), interval, rows, within_s, int(lateness_s * SECOND_US))
+        checking = _Checking(symbol, FeedKind(kind), interval, rows, within_s, int(lateness_s * SECOND_US), settle_s)
         async with open_rehearsal(provider) as core:
             try:
                 return await checking.check(core, unknown_symbol)
@@ -68,7 +67,9 @@ class _Checking:
         rows: int,
         within_s: float,
         lateness_us: int,
+        settle_s: float,
     ) -> None:
+        self._settle_s = settle_s
         self._symbol = symbol
         self._kind = kind
         self._interval = interval
@@ -108,7 +109,9 @@ class _Checking:
             return ["S6 a second subscription of the same symbol brings nothing"]
         core.unsubscribe(feed)
         self._feed = other
-        await anyio.sleep(SETTLE_S)
+        with anyio.move_on_after(self._settle_s):
+            while True:
+                self._heard.append(await core.next())
         before = core.strays
         goes_on = await self._hear(core, other)
         faults = [] if goes_on else ["S6 the other feed stops when one is unsubscribed"]
@@ -129,9 +132,9 @@ class _Checking:
         return [] if await self._hear(core, self._feed) else ["S7 the other feed stops when one is refused"]
 
     async def _ends(self, core: Rehearsal) -> list[str]:
-        with anyio.move_on_after(SETTLE_S) as patience:
+        with anyio.move_on_after(self._settle_s) as patience:
             await core.leave()
-        return [f"S8 it does not end within {SETTLE_S:g} s"] if patience.cancelled_caught else []
+        return [f"S8 it does not end within {self._settle_s:g} s"] if patience.cancelled_caught else []
 
 
 def _comes_up_first(said: list[Heard], kind: FeedKind, lateness_us: int) -> Iterator[str]:

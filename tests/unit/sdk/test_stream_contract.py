@@ -118,7 +118,7 @@ class Clinging(Good):
             await super().stream(stream)
         finally:
             with anyio.CancelScope(shield=True):
-                await anyio.sleep(1.5)
+                await anyio.sleep(0.6)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,8 @@ class Clinging(Good):
     ],
 )
 def test_each_check_finds_its_fault(provider: type[Provider], broken: list[str]) -> None:
-    faults = check_stream(provider(), "GOOD", rows=3, within_s=1.5 if broken in (["S1"], ["S6"], ["S7"]) else 20.0)
+    within_s = 1.5 if broken in (["S1"], ["S6"], ["S7"]) else 20.0
+    faults = check_stream(provider(), "GOOD", rows=20, within_s=within_s, settle_s=0.3)
     assert [fault.split()[0] for fault in faults] == broken
 
 
