@@ -23,6 +23,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+from live_builder import live_builder
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -216,6 +217,9 @@ ROWS: dict[str, Callable[[Lab], None]] = {
     "fetch": fetch, "json": json_cached, "arrow": arrow, "small": small, "mixed": mixed, "memory": memory,
 }  # fmt: skip
 
+# Parts alone: they need no server and no database.
+PARTS: dict[str, Callable[[Callable[[str, str, str], None]], None]] = {"live-builder": live_builder}
+
 
 def bare_copy(database_url: str) -> float:
     """Seconds to COPY 1 M minute bars in binary into a table like `bars`, by asyncpg, committed."""
@@ -226,13 +230,20 @@ def bare_copy(database_url: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", help=f"which rows (default all): {', '.join(ROWS)}")
+    parser.add_argument("rows", nargs="*", help=f"which rows (default all): {', '.join((*PARTS, *ROWS))}")
     parser.add_argument("--list", action="store_true", help="name the rows")
     args = parser.parse_args()
     if args.list:
-        print("\n".join(f"{name:<8} {(row.__doc__ or '').splitlines()[0]}" for name, row in ROWS.items()))
+        for name, row in {**PARTS, **ROWS}.items():
+            print(f"{name:<12} {(row.__doc__ or '').splitlines()[0]}")
         return
-    wanted = args.rows or list(ROWS)
+    asked = args.rows or [*PARTS, *ROWS]
+    for name in asked:
+        if name in PARTS:
+            PARTS[name](say)
+    wanted = [name for name in asked if name not in PARTS]
+    if not wanted:
+        return
     with tempfile.TemporaryDirectory(prefix="timebase-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
