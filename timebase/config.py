@@ -216,7 +216,7 @@ def _seconds(value: object) -> float:
 
 
 def _yes_or_no(value: object) -> bool:
-    words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     if str(value).lower() not in words:
         raise ValueError(f"write true or false, not {value!r}")
     return words[str(value).lower()]

@@ -11,12 +11,18 @@ from typing import Any
 import httpx
 import psutil
 from lab import HERE, Lab, free_port, say, wait_for
+from live_builder import live_builder
 
 CLIENTS = 200
 SYMBOLS = 10
 CROWD = 1_000
 SECONDS = 10.0
-LATENESS_MS = 1_000  # the server's default for trades that come late
+LATENESS_MS = 500  # the server's default for trades that come late
+
+
+def builder(_: Lab) -> None:
+    """The bar builder alone: trades a second into all nine intervals, beside a compiled one-interval aggregation."""
+    live_builder(say)
 
 
 def trades(lab: Lab) -> None:
@@ -85,7 +91,7 @@ def stall(lab: Lab) -> None:
 
 
 ROWS: dict[str, Callable[[Lab], None]] = {
-    "trades": trades, "fanout": fanout, "crowd": crowd, "idle": idle, "close": close, "stall": stall,
+    "builder": builder, "trades": trades, "fanout": fanout, "crowd": crowd, "idle": idle, "close": close, "stall": stall,
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 # What one live batch takes at most: enough that its fixed cost does not show, and 5 ms of work at most.
 MAX_TICKS = 65_536
-# Feeds that are remembered. A quiet one costs 30 kB; one that is forgotten joins anew when it is heard again.
+# Feeds that are remembered. A quiet one costs 24 kB; one that is forgotten joins anew when it is heard again.
 MAX_FEEDS = 16_384
 
 

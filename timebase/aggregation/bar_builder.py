@@ -24,6 +24,10 @@ from timebase.model.timerange import MINUTE_US, SECOND_US
 TOLD_AT_MOST = 10_080
 
 
+# Trades that are kept however old they are: forgetting a few costs more (100 µs) than keeping them (64 kB).
+WORTH_FORGETTING = 2_048
+
+
 @dataclass(frozen=True, slots=True)
 class Building:
     """How bars are built.
@@ -105,7 +109,7 @@ class BarBuilder:
 
     def _sort_in(self, trades: Trades) -> Trades:
         """The long way: copies out, late ones in, cancels and corrections heard, the bars they touch made anew."""
-        is_word, is_lost = trades.flags != 0, trades.time < self._tape.from_us
+        is_word, is_lost = trades.flags != 0, trades.time < max(self._tape.from_us, self._kept_since_us())
         self.too_late += int(np.count_nonzero(is_lost & ~is_word))
         fresh = np.ones(len(trades), np.bool_)
         in_time = ~is_word & ~is_lost
@@ -152,7 +156,7 @@ class BarBuilder:
         for step in self._ladder:
             if mark.at_us >= step.next_us:
                 self._close(step)
-        if mark.at_us >= self._forget_at_us:
+        if mark.at_us >= self._forget_at_us and (len(self._tape) > WORTH_FORGETTING or self._tape.has_words):
             self._forget()
 
     def _settle(self) -> None:
@@ -203,9 +207,12 @@ class BarBuilder:
         """Trades before this belong to a bar that is closed."""
         return next(iter(self._ladder)).open_stamp
 
+    def _kept_since_us(self) -> int:
+        return (self._mark.at_us - self._building.keep_us) // SECOND_US * SECOND_US
+
     def _forget(self) -> None:
         at_us, keep = self._mark.at_us, self._building
-        words_us = (at_us - keep.keep_us) // SECOND_US * SECOND_US
+        words_us = self._kept_since_us()
         before_us = max(words_us, self._tape.from_us)
         spare = self._tape.older_than(at_us // SECOND_US * SECOND_US) - keep.keep_trades
         if spare > 0:

@@ -48,6 +48,10 @@ class Ladder:
         for interval in MADE_OF:
             if interval in _with_parts(intervals):
                 self._steps[interval] = Step(interval, self._table(MADE_OF[interval]))
+        tables = [self.seconds, *(step.table for step in self)]
+        grouped = [(table, [step for step in self if step.parts is table]) for table in tables]
+        self._made_of = [(table, steps) for table, steps in grouped if steps]
+        self._tops = [step for step in self if all(step.table is not table for table, _ in self._made_of)]
 
     def __iter__(self) -> Iterator[Step]:
         """Shorter ones before those that are made of them."""
@@ -93,18 +97,15 @@ class Ladder:
 
     def forget(self, before_us: int) -> None:
         """Drop all that no change of a trade at or after an instant can touch."""
+        stamps = {step.interval: self.calendar.stamp_at(step.interval, before_us) for step in self}
+        for parts, steps in self._made_of:
+            parts.forget(min(self._first_part(step, stamps[step.interval]) for step in steps))
+        for step in self._tops:
+            step.table.forget(stamps[step.interval])
         for step in self:
-            step.parts.forget(self._oldest_needed(step, before_us))
-        for step in self:
-            if not any(other.parts is step.table for other in self):
-                step.table.forget(self.calendar.stamp_at(step.interval, before_us) - step.interval.us)
-            step.holes.forget(self.calendar.stamp_at(step.interval, before_us))
-            step.revisions = {at: n for at, n in step.revisions.items() if step.interval.end_us(at) > before_us}
-
-    def _oldest_needed(self, step: Step, before_us: int) -> int:
-        """The first part that a period which may still change is made of, for all that are made of the same parts."""
-        siblings = (other for other in self if other.parts is step.parts)
-        return min(self._first_part(s, self.calendar.stamp_at(s.interval, before_us)) for s in siblings)
+            step.holes.forget(stamps[step.interval])
+            if step.revisions:
+                step.revisions = {at: n for at, n in step.revisions.items() if at >= stamps[step.interval]}
 
     def _table(self, interval: Interval | None) -> Table:
         return self.seconds if interval is None else self._steps[interval].table

@@ -48,6 +48,11 @@ class Tape:
     def __len__(self) -> int:
         return self._end - self._begin
 
+    @property
+    def has_words(self) -> bool:
+        """Whether cancels or corrections are remembered."""
+        return bool(self._words)
+
     def continues(self, trades: Trades) -> bool:
         """Whether `trades` only go on where the tape ends, so that there is nothing to sort, drop or put right."""
         time, ids = trades.time, trades.id

@@ -45,19 +45,18 @@ def forming_updates(
     if not wanted:
         return ()
     rows = Rows(np.array([stamp for _, stamp, _ in wanted], np.int64), np.array([row for _, _, row in wanted]).T)
-    bars, trades, vwap = bars_of(rows, Flag.FORMING), rows.values[COUNT].astype(np.int64), vwap_of(rows)
-    updates = []
-    for at, (series, _, _) in enumerate(wanted):
-        one = slice(at, at + 1)
-        updates.append(BarUpdate(
-            feed, series, BarStatus.FORMING, bars.pick(one), trades[one], vwap[one], NOT_REVISED, event_us
-        ))  # fmt: skip
-    return tuple(updates)
+    columns = (*bars_of(rows, Flag.FORMING).columns(), rows.values[COUNT].astype(np.int64), vwap_of(rows))
+    # A column of n rows, taken as n columns of one.
+    each = zip(wanted, *(column.reshape(-1, 1) for column in columns), strict=True)
+    return tuple(
+        BarUpdate(feed, series, BarStatus.FORMING, Bars(*bar), trades, vwap, NOT_REVISED, event_us)
+        for (series, _, _), *bar, trades, vwap in each
+    )
 
 
 def bars_of(rows: Rows, flag: int = 0) -> Bars:
     values = rows.values
-    flags = np.full(len(rows), flag, np.int16)
+    flags = np.full(len(rows), int(flag), np.int16)  # a bare int: numpy takes 10 µs to look through an enum
     return Bars(rows.stamp, values[OPEN], values[HIGH], values[LOW], values[CLOSE], values[VOLUME], flags)
 
 
@@ -65,7 +64,7 @@ def vwap_of(rows: Rows) -> NDArray[np.float64]:
     """NaN where there is no volume. Rounding may not lead it out of the bar."""
     volume = rows.values[VOLUME]
     mean = np.divide(rows.values[NOTIONAL], volume, out=np.full(len(rows), np.nan), where=volume > 0)
-    return np.asarray(np.clip(mean, rows.values[LOW], rows.values[HIGH]))
+    return np.asarray(np.minimum(np.maximum(mean, rows.values[LOW]), rows.values[HIGH]))
 
 
 def missing_update(feed: Feed, interval: Interval, stamps: NDArray[np.int64], *, event_us: int) -> BarUpdate:

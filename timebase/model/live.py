@@ -62,8 +62,8 @@ class Ticks:
 class BarUpdate:
     """Bars of one series, all of one status, ascending. A MISSING one has bars of NaN prices that are only shown.
 
-    Shape: `trades` int64 (how many), `vwap` float64 (NaN where unknown) and `revision` int32 (0 the bar as it closed),
-        of the length of `bars`.
+    Shape: `trades` int64 (how many; -1 where unknown), `vwap` float64 (NaN where unknown) and `revision` int32 (0 the
+        bar as it closed), of the length of `bars`.
     """
 
     feed: Feed

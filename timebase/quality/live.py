@@ -13,7 +13,7 @@ from timebase.model.live import Arrival, Live
 from timebase.model.ticks import Quotes, Trades
 from timebase.quality.repair import fill_volume
 from timebase.quality.rules import Context, alignment, finite, high, low, positive, time_range, volume
-from timebase.quality.tick_rules import QUOTE_RULES, TRADE_RULES, TickContext, crossed, is_clean
+from timebase.quality.tick_rules import AHEAD_US, QUOTE_RULES, TRADE_RULES, TickContext, crossed, is_clean
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +77,13 @@ def _judged(arrival: Arrival, refusals: Refusals) -> Arrival:
     for given, good in ((arrival.trades, trades), (arrival.quotes, quotes), (arrival.bars, bars)):
         if given is not None and good is None:
             refusals.note(arrival.feed, "columns", "columns of different lengths or types", max(1, len(given)))
-    if trades is arrival.trades and quotes is arrival.quotes and bars is arrival.bars:
+    pulse_us = arrival.pulse_us
+    if pulse_us is not None and pulse_us > arrival.received_us + AHEAD_US:
+        refusals.note(arrival.feed, "pulse", "a pulse ahead of our clock", 1)
+        pulse_us = None
+    if (trades, quotes, bars, pulse_us) == (arrival.trades, arrival.quotes, arrival.bars, arrival.pulse_us):
         return arrival
-    return replace(arrival, trades=trades, quotes=quotes, bars=bars)
+    return replace(arrival, trades=trades, quotes=quotes, bars=bars, pulse_us=pulse_us)
 
 
 def _good_trades(arrival: Arrival, trades: Trades, refusals: Refusals) -> Trades:

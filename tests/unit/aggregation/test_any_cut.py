@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.aggregation.tapes import builder_of, cut, same, standing, told, whole
+from unit.aggregation.tapes import bars_of, builder_of, cut, same, standing, told, whole
 
 from timebase.aggregation.rebuild import rebuild
 from timebase.model.interval import Interval
@@ -166,3 +166,29 @@ def test_what_is_forming_is_what_would_close_now(seed: int, n: int) -> None:
             bars = seen[update.series.interval].bars
             assert update.bars.time[0] == bars.time[-1]
             assert [c[0] for c in update.bars.columns()[1:6]] == [c[-1] for c in bars.columns()[1:6]]
+
+
+@given(seeds, st.integers(3, 300), st.integers(1, 4))
+@replayed
+def test_no_bar_closes_that_lacks_what_was_lost_in_an_outage(seed: int, n: int, outages: int) -> None:
+    rng = np.random.default_rng(seed)
+    tape = tape_of(rng, n)
+    builder = builder_of(lateness_us=LATENESS_US, keep_us=LONG_AGO_US)
+    updates: list[BarUpdate] = []
+    edges = [0, *sorted(rng.integers(0, n + 1, 2 * outages).tolist()), n]
+    for start, end in zip(edges[::2], edges[1::2], strict=True):  # between them the feed is down
+        part = tape.pick(slice(start, end))
+        for batch in cut(shuffled(rng, part), cuts_of(rng, len(part))):
+            builder.take(batch)
+        builder.leave()
+        updates += builder.closed()
+
+    truth = rebuild(tape)
+    for interval in Interval:
+        theirs = bars_of(truth[interval])
+        held = standing(updates, interval)
+        assert same(held, {stamp: theirs[stamp] for stamp in held})
+        over = [stamp for stamp, _, _ in told(updates, interval)]
+        assert over == sorted(set(over))
+        quiet = set(theirs) & set(range(min(over, default=0), max(over, default=0), interval.us)) - set(over)
+        assert quiet == set() or interval is Interval.MO1

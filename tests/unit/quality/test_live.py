@@ -172,6 +172,13 @@ def test_words_about_a_feed_pass() -> None:
     assert judged(word)[0] is word
 
 
+def test_a_pulse_ahead_of_our_clock_is_not_heard() -> None:
+    good, refused = judged(Arrival(feed_of(FeedKind.TRADES), NOW, pulse_us=NOW + DAY_US))
+
+    assert good.pulse_us is None
+    assert refused == {"pulse": 1}
+
+
 def test_refusals_are_said_at_the_first_and_then_at_each_digit_more(caplog: pytest.LogCaptureFixture) -> None:
     refusals, bad = Refusals(), trades_arrival(Trades.of([NOW], [0.0], [1.0]))
 
