@@ -93,8 +93,8 @@ class LiveBatch:
 class DurableLive:
     """A live batch that cannot be lost any more.
 
-    `commit_id` ascends from commit to commit, also across restarts, and is stored with each tick; None: it waits in the
-    spool, not yet in the database. Units: µs UTC.
+    `commit_id` ascends from commit to commit, also across restarts, and is stored with each tick; batches that waited
+    together share one. None: it waits in the spool, not yet in the database, or nothing of it is stored. Units: µs UTC.
     """
 
     batch: LiveBatch
