@@ -91,7 +91,8 @@ def stall(lab: Lab) -> None:
 
 
 ROWS: dict[str, Callable[[Lab], None]] = {
-    "builder": builder, "trades": trades, "fanout": fanout, "crowd": crowd, "idle": idle, "close": close, "stall": stall,
+    "builder": builder, "trades": trades, "fanout": fanout, "crowd": crowd, "idle": idle, "close": close,
+    "stall": stall,
 }  # fmt: skip
 
 
