@@ -59,10 +59,10 @@ async def put_batches(conn: Connection, batches: Sequence[Batch], *, has_rollup:
         await lock_series(conn, series_ids)
         ids = await insert_batches(conn, batches)
         counts = np.zeros((len(batches), 2), np.int64)
-        hours: defaultdict[int, Ranges] = defaultdict(Ranges)
+        hours: dict[int, Ranges] | None = {} if has_rollup else None
         for runs in _rounds(batches):
             await _put_runs(conn, runs, np.asarray(ids), counts, hours)
-        if has_rollup:
+        if hours:
             await note_hours(conn, hours)
         await put_quarantine(conn, zip(batches, ids, strict=True))
         await upsert_actions(conn, batches)
@@ -79,7 +79,7 @@ async def _put_runs(
     runs: Sequence[_Run],
     ids: NDArray[np.int64],
     counts: NDArray[np.int64],
-    hours: defaultdict[int, Ranges],
+    hours: dict[int, Ranges] | None,
 ) -> None:
     new: list[Rows] = []
     for run in runs:
@@ -95,8 +95,8 @@ async def _put_runs(
             changed = replace(run.bars, flags=flags).pick(what.changed)
             await replace_bars(conn, Rows(changed, run.series.id, batch_ids[what.changed]))
         touched = what.new | what.changed
-        if run.series.interval is Interval.M1 and touched.any():
-            hours[run.series.id] |= _hours_of(run.bars.time[touched])
+        if hours is not None and run.series.interval is Interval.M1 and touched.any():
+            hours[run.series.id] = hours.get(run.series.id, Ranges()) | _hours_of(run.bars.time[touched])
         np.add.at(counts[:, 0], run.place_of_row[what.new], 1)
         np.add.at(counts[:, 1], run.place_of_row[what.revised], 1)
     if new:
