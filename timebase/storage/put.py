@@ -80,10 +80,10 @@ async def put_bars(
     Returns: for each batch how many were new, and how many revised.
     """
     counts = np.zeros((len(batches), 2), np.int64)
-    hours: defaultdict[int, Ranges] = defaultdict(Ranges)
+    hours: dict[int, Ranges] | None = {} if has_rollup else None
     for runs in _rounds(batches):
         await _put_runs(conn, runs, np.asarray(ids), counts, hours)
-    if has_rollup:
+    if hours:
         await note_hours(conn, hours)
     return counts
 
@@ -93,7 +93,7 @@ async def _put_runs(
     runs: Sequence[_Run],
     ids: NDArray[np.int64],
     counts: NDArray[np.int64],
-    hours: defaultdict[int, Ranges],
+    hours: dict[int, Ranges] | None,
 ) -> None:
     new: list[Rows] = []
     for run in runs:
@@ -109,8 +109,8 @@ async def _put_runs(
             changed = replace(run.bars, flags=flags).pick(what.changed)
             await replace_bars(conn, Rows(changed, run.series.id, batch_ids[what.changed]))
         touched = what.new | what.changed
-        if run.series.interval is Interval.M1 and touched.any():
-            hours[run.series.id] |= _hours_of(run.bars.time[touched])
+        if hours is not None and run.series.interval is Interval.M1 and touched.any():
+            hours[run.series.id] = hours.get(run.series.id, Ranges()) | _hours_of(run.bars.time[touched])
         np.add.at(counts[:, 0], run.place_of_row[what.new], 1)
         np.add.at(counts[:, 1], run.place_of_row[what.revised], 1)
     if new:
