@@ -37,7 +37,7 @@ from timebase.model.instrument import Instrument, listed_or_guessed
 from timebase.model.interval import Interval
 from timebase.model.live import Arrival
 from timebase.model.series import Series, TickSeries
-from timebase.model.timerange import SECOND_US
+from timebase.model.timerange import DAY_US, SECOND_US
 from timebase.router.router import Plan
 from timebase.supervisor.backoff import HEALTHY_S, Backoff
 
@@ -304,11 +304,12 @@ class Feeds:
         self._unsupplied.pop(channel, None)
         if channel in self._by_channel:
             self._detach(channel)
-        self._good_until.pop(channel, None)
 
     def _detach(self, channel: Channel) -> None:
         line = self._by_channel.pop(channel)
         line.channels.discard(channel)
+        if line.joined_us is not None:
+            self._good_until.setdefault(channel, line.heard_us or line.joined_us)
         if channel.provider is None:
             self._hub.bind(channel, None)
         if not line.channels:
@@ -450,6 +451,8 @@ class Feeds:
         Nothing for who comes to a feed later than in its first period: what was before, it asks for itself.
         """
         from_us = self._good_until.pop(channel, None)
+        if from_us is not None:
+            from_us = max(from_us, joined_us - self._settings.heal_back_days * DAY_US)
         if channel.interval is None or line.feed is None:
             return
         if from_us is None and not self._wants.is_collected(channel):

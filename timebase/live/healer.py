@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 BACKFILL = "backfill"
 LONG_AGO_US = -(10**15)
 STORE_RETRY_S = 5.0
-PATIENCE_TRIES = 3  # for a period in which there was a trade and of which the vendor's history has no bar yet
+PATIENCE_TRIES = 3  # for a bar that the vendor's history does not have yet; then it is believed
+RECENT_US = 60 * SECOND_US  # a period that ended longer ago has its bar, if there is one
 
 
 class Historian(Protocol):
@@ -54,7 +55,7 @@ class Debt:
     """What one series still lacks, and how it is going.
 
     `unknown_from_us`: where the feed joined, of a series whose last closed bar has still to be looked up. `traded`: the
-    opening instants of periods in which a trade was seen.
+    opening instants of periods that must have a bar, or may have one that was not there yet.
     """
 
     series: Series
@@ -62,6 +63,7 @@ class Debt:
     unknown_from_us: int | None = None
     traded: set[int] = field(default_factory=set)
     tries: int = 0
+    doubts: int = 0  # how often the vendor's history did not have a bar yet
     why: str = ""  # the last try failed
 
 
@@ -208,7 +210,7 @@ class Healer:
             log.warning("%s %s of %s stays with a gap: %s", series.symbol, series.interval, series.provider, debt.why)
         debt.ranges -= due
         debt.traded = {open_us for open_us in debt.traded if debt.ranges & Ranges((_moment(open_us),))}
-        debt.tries, debt.why = 0, ""
+        debt.tries, debt.doubts, debt.why = 0, 0, ""
 
     async def _fetch(self, debt: Debt, due: Ranges) -> str:
         """Returns: why something is still missing; "" when nothing is.
@@ -220,18 +222,32 @@ class Healer:
             done = await self._historian.complete(self._question(series, part), [])
             if done.missing:
                 return f"{done.missing[0].range}: {done.missing[0].why}"
-        behind = [open_us for open_us in sorted(debt.traded) if due & Ranges((_moment(open_us),))]
-        return await self._catch_up(debt, behind) if debt.tries <= PATIENCE_TRIES else ""
+        return await self._catch_up(debt, self._doubtful(debt, due)) if debt.doubts < PATIENCE_TRIES else ""
 
-    async def _catch_up(self, debt: Debt, traded: Sequence[int]) -> str:
+    def _doubtful(self, debt: Debt, due: Ranges) -> Sequence[int]:
+        """The periods of which a bar must be there, or that ended so lately that their bar may be still to come."""
+        interval = debt.series.interval
+        periods = {open_us for open_us in debt.traded if due & Ranges((_moment(open_us),))}
+        recent_us = self._clock() - RECENT_US
+        for part in due.parts:
+            at_us = interval.floor_us(max(part.start_us, min(recent_us, part.end_us - 1)))
+            while at_us < part.end_us:
+                if interval.end_us(at_us) > recent_us:
+                    periods.add(at_us)
+                at_us = interval.end_us(at_us)
+        return sorted(periods)
+
+    async def _catch_up(self, debt: Debt, doubtful: Sequence[int]) -> str:
         """A vendor whose history is behind says that there is nothing, and the ledger believes it: ask once more."""
         series = debt.series
-        for open_us in traded:
+        for open_us in doubtful:
             period = TimeRange(open_us, series.interval.end_us(open_us))
-            if debt.tries > 1 and not len(await self._store.read(series, period, limit=1)):
+            if debt.doubts and not len(await self._store.read(series, period, limit=1)):
                 await self._historian.complete(self._question(series, period, refresh=True), [])
             if not len(await self._store.read(series, period, limit=1)):
-                return "its history has no bar yet of a period in which there was a trade"
+                debt.doubts += 1
+                debt.traded.add(open_us)  # also when it is long over by the time of the next try
+                return "its history has no bar yet of a period that is just over"
         return ""
 
     def _question(self, series: Series, part: TimeRange, *, refresh: bool = False) -> Question:

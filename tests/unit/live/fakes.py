@@ -200,8 +200,7 @@ class FakeStore:
 
     def put(self, series_id, bars, covers):
         kept = self.bars.get(series_id, Bars.empty())
-        fresh = bars.pick(~np.isin(bars.time, kept.time))
-        whole = Bars.concat((kept, fresh))
+        whole = Bars.concat((kept.pick(~np.isin(kept.time, bars.time)), bars))
         self.bars[series_id] = whole.pick(np.argsort(whole.time, kind="stable"))
         self.ledger[series_id] = self.ledger.get(series_id, Ranges()) | Ranges((covers,))
 
