@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 from timebase.clock import now_us
 from timebase.errors import ConfigError
 from timebase.model.bars import Bars, Batch, Durable
+from timebase.model.collected import Collected
 from timebase.model.instrument import AssetClass, CorporateAction, Instrument, classify
 from timebase.model.interval import Interval
 from timebase.model.lru import ByteLru
@@ -29,6 +30,7 @@ from timebase.storage.queries import bars as bar_queries
 from timebase.storage.queries import batches as batch_queries
 from timebase.storage.queries import (
     budgets,
+    collected,
     corporate_actions,
     hypertable,
     instruments,
@@ -217,6 +219,19 @@ class Store:
 
     async def prune_budget_takes(self, before_us: int) -> None:
         await self._annex.run(budgets.prune_takes, before_us)
+
+    # --- the collector's list
+
+    async def collected(self) -> tuple[Collected, ...]:
+        """By symbol, then as they were added."""
+        return await self._annex.run(collected.select_collected)
+
+    async def collect(self, line: Collected) -> None:
+        """May be repeated."""
+        await self._annex.run(collected.insert_collected, line)
+
+    async def uncollect(self, line: Collected) -> None:
+        await self._annex.run(collected.delete_collected, line)
 
     # --- the database itself
 
