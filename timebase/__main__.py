@@ -49,6 +49,18 @@ def build_parser() -> argparse.ArgumentParser:
     coverage = commands.add_parser("coverage", help="show which ranges of a symbol are stored")
     coverage.add_argument("symbol")
 
+    collect = commands.add_parser("collect", help="keep symbols up to date without anybody asking")
+    collect_commands = collect.add_subparsers(dest="collect_command", required=True, metavar="COMMAND")
+    collect_commands.add_parser("list", help="show what is collected, and how")
+    for verb, meaning, usual in (
+        ("add", "collect symbols from now on", "1m"),
+        ("remove", "collect them no more; what is stored stays", None),
+    ):
+        change = collect_commands.add_parser(verb, help=meaning)
+        change.add_argument("symbols", nargs="+", metavar="SYMBOL")
+        change.add_argument("--interval", default=usual, help=f"1m 5m … 1mo (default {usual or 'all'})")
+        change.add_argument("--provider", help="from this provider only")
+
     commands.add_parser("check", help="check configuration and manifests, naming every fault at once")
     commands.add_parser("migrate", help="bring the database to the schema of this version")
 

@@ -42,6 +42,7 @@ class Settings:
     refresh_s: float = 60.0
     cache_mb: int = 96
     spool_mb: int = 1024
+    linger_s: float = 30.0
     breaker_failures: int = 5
     breaker_open_s: float = 60.0
     breaker_successes: int = 2
@@ -316,6 +317,7 @@ SETTINGS = (
     Setting("refresh_s", _seconds, "how old the newest, still changing bars may be before they are asked for again"),
     Setting("cache_mb", _whole(0, 65536), "memory for cached bars and rendered replies"),
     Setting("spool_mb", _whole(1, 1048576), "disk for batches that wait while the database is away"),
+    Setting("linger_s", _seconds, "how long a live feed outlives its last follower"),
     Setting("breaker_failures", _whole(1, 1000), "failures in a row that open a provider's circuit"),
     Setting("breaker_open_s", _seconds, "how long an open circuit rests before it is tried again"),
     Setting("breaker_successes", _whole(1, 1000), "successes in a row that close a half-open circuit"),

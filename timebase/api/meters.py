@@ -72,6 +72,7 @@ class _ServerCollector(Collector):
         yield CounterMetricFamily("timebase_render_cache_misses", "Bodies rendered.", value=self._cache.misses)
         yield from self._actors()
         yield from self._providers()
+        yield from self._feeds()
 
     def _actors(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("timebase_actor_up", "1 while the actor is running.", labels=("actor",))
@@ -93,3 +94,18 @@ class _ServerCollector(Collector):
             in_flight.add_metric((each.slug,), each.in_flight)
             restarts.add_metric((each.slug,), each.restarts)
         yield from (state, up, memory, in_flight, restarts)
+
+    def _feeds(self) -> Iterator[Metric]:
+        services = self._services
+        state = GaugeMetricFamily("timebase_feeds", "Live feeds in each state.", labels=("provider", "state"))
+        for names, n in services.feeds.counts().items():
+            state.add_metric(names, n)
+        failed = CounterMetricFamily(
+            "timebase_feed_failures", "Times a feed fell or could not be had, to be made anew.", labels=("provider",)
+        )
+        for slug, n in services.feeds.failed().items():
+            failed.add_metric((slug,), n)
+        heals = CounterMetricFamily("timebase_heals", "Gaps of live series.", labels=("provider", "outcome"))
+        for names, n in services.healer.outcomes.items():
+            heals.add_metric(names, n)
+        yield from (state, failed, heals)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from timebase.api.times import FORMS, PATTERN
@@ -116,6 +116,8 @@ INTERVAL = Parameter(
     "interval", _interval, "Length of a bar, 1d if not given. Aliases are understood: 60m, 1D, 1w, 1M …",
     {"type": "string", "enum": [i.value for i in Interval]}, [i.value for i in Interval], "1d",
 )  # fmt: skip
+COLLECT_INTERVAL = replace(INTERVAL, meaning="Length of a bar, 1m if not given.", example="1m")
+ANY_INTERVAL = replace(INTERVAL, meaning="Only bars of this length.", example="1m")
 START = time(
     "start", "First instant (inclusive). If not given, a usual stretch before `end`: a year of days, five of minutes."
 )

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from timebase.api import backfill, coverage, data, explain, health, metrics, pages, providers, symbols
+from timebase.api import backfill, collect, coverage, data, explain, feeds, health, metrics, pages, providers, symbols
 from timebase.api import parameters as p
 from timebase.api.exchange import JSON, Asked, Desk, Reply
 from timebase.api.faults import BadBody, BodyTooLarge, BodyTooSlow, CrossOrigin, DeadlineExceeded, UnsupportedMedia
@@ -142,6 +142,24 @@ ROUTES = (
             ("disable", "Stop a provider"),
             ("restart", "Stop a provider's process and start it again"),
         )
+    ),
+    Route(
+        "/feeds", feeds.list_feeds, "listFeeds", "Every live feed: its state, its rhythm, and why",
+        replies={JSON: "Feeds"}, faults=(BadParameter,), tag="live",
+    ),
+    Route(
+        "/collect", collect.list_collected, "listCollected", "What is kept up to date without anybody asking",
+        replies={JSON: "CollectedList"}, faults=(BadParameter,), tag="live",
+    ),
+    Route(
+        "/collect", collect.post_collected, "postCollected", "Keep a symbol up to date from now on", method="POST",
+        body=collect.BODY, replies={JSON: "CollectedList"}, tag="live",
+        faults=(BadParameter, UnknownProvider, StoreUnavailable, *_POSTED, BadBody, UnsupportedMedia),
+    ),
+    Route(
+        "/collect/{symbol}", collect.delete_collected, "deleteCollected", "Do not keep a symbol up to date any more",
+        method="DELETE", query=collect.WHICH, replies={JSON: "CollectedList"}, tag="live",
+        faults=(BadParameter, StoreUnavailable, CrossOrigin, DeadlineExceeded),
     ),
     Route(
         "/health", health.get_health, "getHealth", "200 only when the database answers and is migrated",

@@ -5,6 +5,7 @@ from typing import Any
 
 from timebase.api.parameters import Schema
 from timebase.model.bars import COLUMNS
+from timebase.model.feed import FeedKind, FeedState
 from timebase.model.instrument import AssetClass
 from timebase.model.interval import Interval
 
@@ -127,6 +128,21 @@ SCHEMAS: Mapping[str, Schema] = {
         "providers": _list(_ref("Provider")),
         "broken": _list(_object({"folder": _TEXT, "faults": _TEXTS})),
     }),
+    "Feeds": _object({"feeds": _list(_object({
+        "kind": {"type": "string", "enum": [kind.value for kind in FeedKind]}, "symbol": _TEXT,
+        "interval": _nullable("string"), "provider": _nullable("string"), "channels": _TEXTS,
+        "state": {"type": "string", "enum": [state.value for state in FeedState]}, "since": _nullable("integer"),
+        "reason": _TEXT, "attempts": {"type": "integer", "description": "Failures in a row."},
+        "made": {"type": "integer", "description": "How often it was subscribed."},
+        "retry_in_s": _NUMBER, "last_event": _nullable("integer"), "last_received": _nullable("integer"),
+        "usual_pause_s": {"type": ["number", "null"], "description": "The 99th percentile of its pauses."},
+        "followers": _WHOLE, "is_collected": _YES,
+        "healing": _list(_object({"interval": _TEXT, "owed": _RANGES, "tries": _WHOLE, "reason": _TEXT})),
+    }))}),
+    "CollectedList": _object({"collected": _list(_object({
+        "symbol": _TEXT, "interval": _INTERVAL, "provider": _nullable("string"),
+        "by": {"type": "string", "enum": ["stream", "history"]}, "asked": _nullable("integer"), "reason": _TEXT,
+    }))}),
     "Health": _object({
         "status": {"type": "string", "enum": ["ok", "degraded", "down"]},
         "version": _TEXT,

@@ -8,6 +8,7 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 
 from timebase.history.answer import Answer, Completion
+from timebase.model.collected import Collected
 from timebase.model.demand import Question
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
@@ -162,6 +163,38 @@ class Store(Protocol):
     async def coverage(self, series_id: int) -> Coverage: ...
 
 
+class Feeds(Protocol):
+    """The live feeds; see live/feeds.py."""
+
+    def facts(self) -> Sequence[Mapping[str, object]]:
+        """Each feed, its state and why, as plain data."""
+        ...
+
+    def counts(self) -> Mapping[tuple[str, str], int]:
+        """(provider, state) -> how many feeds."""
+        ...
+
+    def failed(self) -> Mapping[str, int]:
+        """Provider -> how often a feed of it fell or could not be had."""
+        ...
+
+
+class Healer(Protocol):
+    @property
+    def outcomes(self) -> Mapping[tuple[str, str], int]:
+        """(provider, healed | given_up) -> how many gaps."""
+        ...
+
+
+class Collector(Protocol):
+    """The list of what is kept up to date; see live/collector.py. Raises: StoreUnavailable from what is awaited."""
+
+    def facts(self) -> Sequence[Mapping[str, object]]: ...
+    def all(self) -> Sequence[Collected]: ...
+    async def add(self, line: Collected) -> None: ...
+    async def remove(self, line: Collected) -> None: ...
+
+
 class Services(Protocol):
     """Everything behind the API."""
 
@@ -177,6 +210,12 @@ class Services(Protocol):
     def store(self) -> Store: ...
     @property
     def installer(self) -> Installer: ...
+    @property
+    def feeds(self) -> Feeds: ...
+    @property
+    def healer(self) -> Healer: ...
+    @property
+    def collector(self) -> Collector: ...
 
     def routing(self, slug: str) -> Mapping[str, object]:
         """What the router has learnt of a provider: circuit, budget left, reliability, last fault; as plain data."""

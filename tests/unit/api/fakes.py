@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -25,6 +26,7 @@ from timebase.errors import (
 from timebase.history.answer import Answer, Completion, Freshness, Missing
 from timebase.manifest.manifest import Manifest, Option, RateWindow
 from timebase.model.bars import Bars
+from timebase.model.collected import Collected
 from timebase.model.demand import Question
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
@@ -233,6 +235,53 @@ class FakeStore:
         )
 
 
+class FakeFeeds:
+    """One feed that is quiet; it is healing."""
+
+    def facts(self) -> Sequence[Mapping[str, object]]:
+        healing = {"interval": "1m", "owed": [[1_700_000_000_000, 1_700_000_060_000]], "tries": 1, "reason": "timeout"}
+        return [{
+            "kind": "trades", "symbol": "BTC-USDT", "interval": None, "provider": "demo",
+            "channels": ["bars:BTC-USDT:1m"], "state": "quiet", "since": 1_700_000_000_000, "reason": "silent for 90 s",
+            "attempts": 0, "made": 1, "retry_in_s": 0.0, "last_event": 1_700_000_000_000, "last_received": None,
+            "usual_pause_s": 1.5, "followers": 2, "is_collected": False, "healing": [healing],
+        }]  # fmt: skip
+
+    def counts(self) -> Mapping[tuple[str, str], int]:
+        return {("demo", "quiet"): 1}
+
+    def failed(self) -> Mapping[str, int]:
+        return {"demo": 3}
+
+
+class FakeHealer:
+    outcomes: Mapping[tuple[str, str], int] = MappingProxyType({("demo", "healed"): 2})
+
+
+class FakeCollector:
+    def __init__(self, store: FakeStore) -> None:
+        self._store = store
+        self._lines: list[Collected] = []
+
+    def all(self) -> Sequence[Collected]:
+        return tuple(self._lines)
+
+    def facts(self) -> Sequence[Mapping[str, object]]:
+        return [
+            {"symbol": line.symbol, "interval": line.interval, "provider": line.provider, "by": "history",
+             "asked": None, "reason": ""}
+            for line in self._lines
+        ]  # fmt: skip
+
+    async def add(self, line: Collected) -> None:
+        await self._store.ping()
+        self._lines = sorted({*self._lines, line}, key=str)
+
+    async def remove(self, line: Collected) -> None:
+        await self._store.ping()
+        self._lines.remove(line)
+
+
 @dataclass
 class FakeServices:
     """`error` is raised, `hang` waited on by every question; `asked` collects them."""
@@ -243,6 +292,9 @@ class FakeServices:
     roster: FakeRoster = field(default_factory=FakeRoster)
     store: FakeStore = field(default_factory=FakeStore)
     installer: FakeInstaller = field(init=False)
+    feeds: FakeFeeds = field(default_factory=FakeFeeds)
+    healer: FakeHealer = field(default_factory=FakeHealer)
+    collector: FakeCollector = field(init=False)
     facts: dict[str, object] = field(default_factory=lambda: {"circuit": {"state": "closed"}})
     states: dict[str, str] = field(default_factory=lambda: {"writer": "running", "supervisor": "running"})
     error: Exception | None = None
@@ -258,6 +310,7 @@ class FakeServices:
 
     def __post_init__(self) -> None:
         self.installer = FakeInstaller(self.roster)
+        self.collector = FakeCollector(self.store)
 
     def routing(self, slug: str) -> Mapping[str, object]:
         return self.facts
