@@ -32,8 +32,10 @@ from timebase.model.bars import Batch, Durable
 from timebase.model.demand import Question
 from timebase.model.lru import ByteLru
 from timebase.model.receipt import Attempt
+from timebase.model.replay import REPLAY_SLUG
 from timebase.quality.validator import run_validator
 from timebase.registrar import run_registrar
+from timebase.replay import Replay
 from timebase.router.pruner import run_pruner
 from timebase.router.router import Router
 from timebase.router.rules import parse_rules
@@ -42,6 +44,7 @@ from timebase.storage.housekeeping import Retention, run_housekeeping
 from timebase.storage.spool import Spool, open_spool
 from timebase.storage.store import Store, open_store
 from timebase.storage.writer import run_writer
+from timebase.supervisor.process import Home
 from timebase.supervisor.roster import Roster
 from timebase.supervisor.settings import SupervisorSettings
 from timebase.supervisor.supervisor import run_supervisor
@@ -85,7 +88,7 @@ async def _serve(
             async with trio.open_nursery() as flights:  # they outlast the questions that are being answered
                 historian = historian_of(settings, store, spool, router, roster, tickets, flights)
                 async with trio.open_nursery() as clients:
-                    services = Services(roster, store, historian, router, actors.states)
+                    services = Services(roster, store, historian, router, replay_of(settings), actors.states)
                     replies: ByteLru[object, bytes] = ByteLru(int((settings.cache_mb << 20) * (1 - BARS_SHARE)))
                     started(await actors.start(clients, "api", run_api, services, api_settings(settings), replies))
                     await stop.wait()
@@ -104,6 +107,7 @@ class Services:
     store: Store
     historian: Historian
     router: Router
+    replay: Replay
     states: Mapping[str, str]
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     version: str = field(default_factory=lambda: version("timebase-server"))
@@ -130,6 +134,10 @@ def store_of(settings: Settings) -> AbstractAsyncContextManager[Store]:
     return open_store(
         settings.database_url, settings.data_dir.absolute(), compress_after_days=settings.compress_after_days
     )
+
+
+def replay_of(settings: Settings) -> Replay:
+    return Replay(Home.of(settings.data_dir, REPLAY_SLUG).cache)
 
 
 def retention_of(settings: Settings) -> Retention:

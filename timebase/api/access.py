@@ -24,7 +24,7 @@ def check_origin(asked: Asked) -> None:
     Raises: CrossOrigin.
     """
     origin = asked.headers.get("origin")
-    if asked.method == "POST" and origin is not None and urlsplit(origin).netloc != asked.headers.get("host"):
+    if asked.method in {"POST", "PUT"} and origin is not None and urlsplit(origin).netloc != asked.headers.get("host"):
         raise CrossOrigin(f"{origin[:100]} is not this server")
 
 

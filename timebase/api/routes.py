@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from timebase.api import backfill, coverage, data, explain, health, metrics, pages, providers, symbols
+from timebase.api import backfill, coverage, data, explain, health, metrics, pages, providers, replay, symbols
 from timebase.api import parameters as p
 from timebase.api.exchange import JSON, Asked, Desk, Reply
 from timebase.api.faults import BadBody, BodyTooLarge, BodyTooSlow, CrossOrigin, DeadlineExceeded, UnsupportedMedia
@@ -77,6 +77,15 @@ ROUTES = (
         "/backfill", backfill.post_backfill, "postBackfill", "Fetch and store what a range lacks, without sending bars",
         method="POST", body=BACKFILL, replies={JSON: "Completion"},
         faults=(*_ASKING, UnknownProvider, *_POSTED, BadBody, UnsupportedMedia), is_long=True,
+    ),
+    Route(
+        "/replay", replay.get_replay, "getReplay", "What is being played, how fast, and where it is",
+        replies={JSON: "Replay"}, faults=(BadParameter,), tag="replay",
+    ),
+    Route(
+        "/replay", replay.put_replay, "putReplay", "Put tapes in, play, pause, wind, or change the speed; one or all",
+        method="PUT", body=replay.BODY, replies={JSON: "Replay"},
+        faults=(BadParameter, *_POSTED, BadBody, UnsupportedMedia), tag="replay",
     ),
     Route(
         "/explain/{symbol}", explain.get_explain, "explain", "Who would be asked, in which order and why",

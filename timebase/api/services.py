@@ -12,6 +12,7 @@ from timebase.model.demand import Question
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
 from timebase.model.receipt import Attempt
+from timebase.model.replay import ReplayOrder, ReplayState, Tape
 from timebase.model.series import Series
 from timebase.model.timerange import Ranges
 
@@ -153,6 +154,16 @@ class Store(Protocol):
     async def coverage(self, series_id: int) -> Coverage: ...
 
 
+class ReplayDesk(Protocol):
+    """The hand on the tapes; see replay.py."""
+
+    def order(self) -> ReplayOrder: ...
+    def state(self) -> ReplayState: ...
+    def give(
+        self, *, tapes: tuple[Tape, ...] | None, speed: float | None, is_playing: bool | None, position_us: int | None
+    ) -> ReplayOrder: ...
+
+
 class Services(Protocol):
     """Everything behind the API."""
 
@@ -166,6 +177,8 @@ class Services(Protocol):
     def roster(self) -> Roster: ...
     @property
     def store(self) -> Store: ...
+    @property
+    def replay(self) -> ReplayDesk: ...
 
     def routing(self, slug: str) -> Mapping[str, object]:
         """What the router has learnt of a provider: circuit, budget left, reliability, last fault; as plain data."""

@@ -46,6 +46,8 @@ def refusal(question: Question, instrument: Instrument, provider: Provider, now_
     """Why this provider cannot answer the question; "" when it can."""
     if question.provider not in (None, provider.slug):
         return f"the question asks for {question.provider} only"
+    if provider.manifest.only_by_name and question.provider is None:
+        return f"is asked only by who names it: provider={provider.slug}"
     if provider.state in SWITCHED_OFF:
         return ": ".join(part for part in (provider.state, provider.reason) if part)
     return _cannot(provider.manifest, question, instrument, now_us)

@@ -197,6 +197,7 @@ class FakeServices:
     roster: FakeRoster = field(default_factory=FakeRoster)
     store: FakeStore = field(default_factory=FakeStore)
     facts: dict[str, object] = field(default_factory=lambda: {"circuit": {"state": "closed"}})
+    replay: Replay = field(default_factory=lambda: Replay(Path(mkdtemp())))
     states: dict[str, str] = field(default_factory=lambda: {"writer": "running", "supervisor": "running"})
     error: Exception | None = None
     hang: trio.Event | None = None

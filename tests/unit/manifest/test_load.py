@@ -80,6 +80,7 @@ priority: 70
 delay_seconds: 900
 history: {60m: 730d, 1d: 1999-12-31}
 symbols: [AAPL, eur/usd, {symbol: SPY, asset_class: stock, name: An ETF, currency: USD}]
+only_by_name: true
 enabled: false
 memory_mb: 64
 max_concurrent: 1
@@ -102,6 +103,7 @@ max_concurrent: 1
         ("SPY", AssetClass.STOCK),
     ]
     assert (manifest.enabled, manifest.memory_mb, manifest.max_concurrent) == (False, 64, 1)
+    assert manifest.only_by_name
 
 
 def test_all_faults_of_a_file_come_at_once_in_the_order_of_its_lines(tmp_path: Path) -> None:
