@@ -15,17 +15,24 @@ from timebase.errors import (
     Upstream,
     UpstreamTimeout,
 )  # fmt: skip
+from timebase.model.feed import FeedKind
 from timebase.model.instrument import AssetClass, CorporateAction, Instrument
 from timebase.model.interval import Interval
 from timebase.sdk.bars import Bars
 from timebase.sdk.provider import HistoryRequest, Provider
+from timebase.sdk.stream import BUY, CANCEL, CORRECTION, SELL, Stream, Subscription
 
 __all__ = [
+    "BUY",
+    "CANCEL",
+    "CORRECTION",
+    "SELL",
     "AssetClass",
     "AuthFailed",
     "Bars",
     "CorporateAction",
     "Empty",
+    "FeedKind",
     "HistoryRequest",
     "Instrument",
     "Interval",
@@ -33,6 +40,8 @@ __all__ = [
     "Provider",
     "ProviderError",
     "RateLimited",
+    "Stream",
+    "Subscription",
     "SymbolNotFound",
     "Unavailable",
     "Unsupported",

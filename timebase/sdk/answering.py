@@ -1,5 +1,6 @@
 """One question in the plugin: the provider's answer, sync or async, goes out as messages, at the asker's pace."""
 
+import traceback
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable
 from contextlib import aclosing, closing, nullcontext
 from inspect import isawaitable
@@ -143,3 +144,11 @@ def typed(problem: BaseException) -> ProviderError:
     if isinstance(problem, TimeoutError):
         return UpstreamTimeout(str(problem) or "timed out")
     return Upstream(f"{type(problem).__name__}: {problem}")
+
+
+def told(problem: Exception) -> ProviderError:
+    """The typed error; the traceback of one that nobody expected goes to stderr, which is the core's log."""
+    error = typed(problem)
+    if error is not problem:
+        traceback.print_exception(problem)
+    return error

@@ -35,7 +35,7 @@ class Bars:
         close: Iterable[float],
         volume: Iterable[float],
     ) -> None:
-        self.time: Column = as_column(_as_us(time), "q")
+        self.time: Column = as_column(as_us(time), "q")
         self.open: Column = as_column(open, "d")
         self.high: Column = as_column(high, "d")
         self.low: Column = as_column(low, "d")
@@ -71,7 +71,7 @@ class Bars:
         return {name: column_bytes(getattr(self, name), first, end) for name in NAMES}
 
 
-def _as_us(time: Any) -> Iterable[int]:  # noqa: ANN401
+def as_us(time: Any) -> Iterable[int]:  # noqa: ANN401
     """Lists may hold aware datetimes, numpy and pandas columns datetime64 (UTC where they name no zone); else µs."""
     if getattr(getattr(time, "dtype", None), "kind", "") == "M":
         in_us = time.to_numpy("datetime64[us]") if hasattr(time, "to_numpy") else time.astype("datetime64[us]")

@@ -1,4 +1,4 @@
-"""What a plugin is: one class that answers history, and perhaps knows symbols."""
+"""What a plugin is: one class that answers history, and perhaps knows symbols or streams."""
 
 import inspect
 import logging
@@ -12,6 +12,7 @@ from timebase.model.instrument import AssetClass, CorporateAction, Instrument, c
 from timebase.model.interval import Interval
 from timebase.model.timerange import to_datetime, to_us
 from timebase.sdk.bars import Bars
+from timebase.sdk.stream import Stream
 from timebase.sdk.threads import in_loop
 
 Part = Bars | CorporateAction | Iterable[CorporateAction]
@@ -96,6 +97,14 @@ class Provider:
         """Symbols that match `query`, the best first. Optional."""
         raise NotImplementedError
 
+    def stream(self, stream: Stream) -> Awaitable[None] | None:
+        """Follow `stream.wanted` and put what the vendor says, for as long as anything is wanted. Optional.
+
+        It runs from the first subscription on and is cancelled after the last; it is not expected to return. What it
+        raises is told to every feed that is wanted, and it runs again when one is next asked for.
+        """
+        raise NotImplementedError
+
     async def spend(self, n: int = 1) -> None:
         """Ask for `n` more upstream requests than the one that every history question includes, and wait for them.
 
@@ -112,7 +121,9 @@ class Provider:
     @classmethod
     def methods(cls) -> tuple[str, ...]:
         """Which of the optional questions this class answers."""
-        return tuple(name for name in ("history", "symbols") if getattr(cls, name) is not getattr(Provider, name))
+        return tuple(
+            name for name in ("history", "symbols", "stream") if getattr(cls, name) is not getattr(Provider, name)
+        )
 
 
 def _us(iso: str) -> int:

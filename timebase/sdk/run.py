@@ -6,15 +6,14 @@ The process dies with its parent: a thread of its own waits for the end of stdin
 can keep it alive.
 """
 
-import asyncio
 import logging
 import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,16 +21,17 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from timebase.errors import Malformed, ProviderError
+from timebase.errors import Malformed, ProviderError, Unsupported
 from timebase.link.plugin_link import PluginLink, open_plugin_link
 from timebase.link.socket import LinkClosed
 from timebase.model.instrument import AssetClass
 from timebase.model.interval import Interval
-from timebase.sdk.answering import Outflow, answer_history, call, typed
+from timebase.sdk.answering import Outflow, answer_history, call, told
 from timebase.sdk.entrypoint import load_provider
 from timebase.sdk.provider import HistoryRequest, Provider
-from timebase.sdk.threads import is_cancelled
-from timebase.wire.envelope import BATCH_ROWS, Message, Type, pack_error, pack_message, parse_error
+from timebase.sdk.streaming import Streaming, parse_subscription
+from timebase.sdk.threads import Soon, call_soon, is_cancelled
+from timebase.wire.envelope import BATCH_ROWS, NO_ID, Message, Type, pack_error, pack_message, parse_error
 from timebase.wire.instruments import instrument_row
 
 SDK = "timebase-python/1"
@@ -62,7 +62,7 @@ class Questions:
                 raise
             except Exception as problem:  # noqa: BLE001 - a provider may raise anything; the asker shall hear of it
                 if not is_cancelled():
-                    await self._link.send(pack_error(id_, _told(problem)))
+                    await self._link.send(pack_error(id_, told(problem)))
         del self._scopes[id_]
 
     async def history(self, provider: Provider, message: Message, batch_rows: int) -> bytes:
@@ -135,44 +135,72 @@ class _LinkLog(logging.Handler):
             sys.stderr.write(line + "\n")
 
 
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """A provider that is set up; `streaming` where it streams."""
+
+    provider: Provider
+    streaming: Streaming | None
+
+
 async def serve(address: str, load: Callable[[], type[Provider]], backend: str) -> None:
     """Answer questions until the core says shutdown, its connection is lost, or stdin ends."""
-    call_soon = _call_soon(backend)
+    soon = call_soon(backend)
     try:
         async with anyio.create_task_group() as tasks:
 
             def leave() -> None:
                 with suppress(RuntimeError):  # the loop has ended by itself
-                    call_soon(tasks.cancel_scope.cancel)
+                    soon(tasks.cancel_scope.cancel)
 
             threading.Thread(target=_leave_at_end_of_stdin, args=(leave,), daemon=True).start()
             with open_plugin_link(address, on_gone=leave) as link:
                 await link.send(pack_message(Type.HELLO, sdk=SDK, pid=os.getpid()))
-                await _answer_questions(link, tasks, load)
+                await _answer_questions(link, tasks, load, soon)
                 tasks.cancel_scope.cancel()
     except* LinkClosed:
         pass  # the core is gone, and that is our end too
 
 
-async def _answer_questions(link: PluginLink, tasks: TaskGroup, load: Callable[[], type[Provider]]) -> None:
+async def _answer_questions(link: PluginLink, tasks: TaskGroup, load: Callable[[], type[Provider]], soon: Soon) -> None:
     hello = await _next(link, Type.HELLO)
     questions = Questions(link, tasks)
     batch_rows = max(1, min(hello.integer("batch_rows", BATCH_ROWS), BATCH_ROWS))
+    stream_credit = max(0, min(hello.integer("stream_credit", 0), MAX_CREDIT))
     # The core's messages are read while setup runs: it may spend, and a shutdown must not wait for it.
-    ready: list[Provider] = []
-    tasks.start_soon(_set_up, link, hello, load, questions, ready)
+    ready: list[_Served] = []
+
+    async def set_up() -> None:
+        provider = await _set_up(link, hello, load, questions)
+        if provider is None:
+            return
+        streaming: Streaming | None = None
+        if "stream" in provider.methods():
+            streaming = Streaming(provider, link.send, stream_credit, batch_rows, soon)
+            tasks.start_soon(streaming.run)
+        ready.append(_Served(provider, streaming))
+        await link.send(pack_message(Type.READY, hello.id, methods=list(provider.methods())))
+
+    tasks.start_soon(set_up)
     async with _closing(ready):
         await _dispatch_all(link, questions, ready, batch_rows)
 
 
-async def _dispatch_all(link: PluginLink, questions: Questions, ready: list[Provider], batch_rows: int) -> None:
+async def _dispatch_all(link: PluginLink, questions: Questions, ready: list[_Served], batch_rows: int) -> None:
     while True:
         message = await link.receive()
         match message.type:
             case Type.HISTORY if ready:
-                questions.start(message.id, lambda m=message: questions.history(ready[0], m, batch_rows))  # type: ignore[misc]
+                provider = ready[0].provider
+                questions.start(message.id, lambda p=provider, m=message: questions.history(p, m, batch_rows))  # type: ignore[misc]
             case Type.SYMBOLS if ready:
-                questions.start(message.id, lambda m=message: questions.symbols(ready[0], m))  # type: ignore[misc]
+                provider = ready[0].provider
+                questions.start(message.id, lambda p=provider, m=message: questions.symbols(p, m))  # type: ignore[misc]
+            case Type.SUBSCRIBE | Type.UNSUBSCRIBE if ready:
+                await _dispatch_stream(link, ready[0].streaming, message)
+            case Type.CREDIT if message.id == NO_ID:
+                if ready and (streaming := ready[0].streaming) is not None:
+                    streaming.grant(min(message.integer("n", 1), MAX_CREDIT))
             case Type.CREDIT:
                 questions.credit(message)
             case Type.CANCEL:
@@ -187,9 +215,22 @@ async def _dispatch_all(link: PluginLink, questions: Questions, ready: list[Prov
                 pass  # a newer core may say more than we know
 
 
+async def _dispatch_stream(link: PluginLink, streaming: Streaming | None, message: Message) -> None:
+    if streaming is None:
+        await link.send(pack_error(message.id, Unsupported("this provider does not stream")))
+    elif message.type == Type.UNSUBSCRIBE:
+        streaming.unsubscribe(message.id)
+    else:
+        try:
+            streaming.subscribe(parse_subscription(message))
+        except ValueError as problem:  # of a newer core
+            await link.send(pack_error(message.id, Unsupported(str(problem))))
+
+
 async def _set_up(
-    link: PluginLink, hello: Message, load: Callable[[], type[Provider]], questions: Questions, ready: list[Provider]
-) -> None:
+    link: PluginLink, hello: Message, load: Callable[[], type[Provider]], questions: Questions
+) -> Provider | None:
+    """None when its setup failed, which the core has been told."""
     try:
         log = logging.getLogger(f"timebase.plugin.{hello.text('slug', '')}")
         log.setLevel(logging.INFO)
@@ -204,21 +245,22 @@ async def _set_up(
         )
         await call(provider.setup)
     except Exception as problem:  # noqa: BLE001 - the operator shall hear whatever it was
-        await link.send(pack_error(hello.id, _told(problem)))
-        return
-    ready.append(provider)
-    await link.send(pack_message(Type.READY, hello.id, methods=list(provider.methods())))
+        await link.send(pack_error(hello.id, told(problem)))
+        return None
+    return provider
 
 
 @asynccontextmanager
-async def _closing(ready: list[Provider]) -> AsyncIterator[None]:
+async def _closing(ready: list[_Served]) -> AsyncIterator[None]:
     try:
         yield
     finally:
         _exit_in(GRACE_S)
         with anyio.CancelScope(shield=True):
-            for provider in ready:
-                await call(provider.close)
+            for served in ready:
+                if served.streaming is not None:
+                    await served.streaming.leave()
+                await call(served.provider.close)
 
 
 async def _next(link: PluginLink, type_: Type) -> Message:
@@ -226,23 +268,6 @@ async def _next(link: PluginLink, type_: Type) -> Message:
     if message.type != type_:
         raise Malformed(f"{type_} wanted, not {message.type}")
     return message
-
-
-def _told(problem: Exception) -> ProviderError:
-    """The typed error; the traceback of one that nobody expected goes to stderr, which is the core's log."""
-    error = typed(problem)
-    if error is not problem:
-        traceback.print_exception(problem)
-    return error
-
-
-def _call_soon(backend: str) -> Callable[[Callable[[], object]], object]:
-    """How another thread hands the running loop something to do, without waiting for it: the loop may be blocked."""
-    if backend == "trio":
-        import trio
-
-        return trio.lowlevel.current_trio_token().run_sync_soon
-    return asyncio.get_running_loop().call_soon_threadsafe
 
 
 def _exit_in(seconds: float) -> None:

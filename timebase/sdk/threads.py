@@ -1,5 +1,6 @@
 """Between the event loop and the worker threads that run a provider's plain `def` methods."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
 from math import inf
@@ -11,6 +12,7 @@ import anyio.to_thread
 
 T = TypeVar("T")
 P = ParamSpec("P")
+Soon = Callable[[Callable[[], object]], object]
 
 
 class Withdrawn(Exception):
@@ -28,6 +30,15 @@ def in_loop(function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwar
     Raises: Withdrawn when that was cancelled before; a cancellation while it runs raises as anyio has it.
     """
     return anyio.from_thread.run(_unless_cancelled, partial(function, *args, **kwargs))
+
+
+def call_soon(backend: str) -> Soon:
+    """How another thread hands the running loop something to do, without waiting for it: the loop may be blocked."""
+    if backend == "trio":
+        import trio
+
+        return trio.lowlevel.current_trio_token().run_sync_soon
+    return asyncio.get_running_loop().call_soon_threadsafe
 
 
 def is_cancelled() -> bool:

@@ -1,4 +1,4 @@
 """Bytes <-> model, pure: what core and plugin say to each other, as schema/protocol.md writes it down.
 
-`bars` is for the core alone, it imports numpy; everything else here is also loaded by every plugin and stays small.
+`bars` and `ticks` are for the core alone, they import numpy; everything else here is also loaded by every plugin and stays small.
 """

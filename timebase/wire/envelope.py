@@ -10,7 +10,7 @@ from timebase.wire.codec import pack, unpack
 
 VERSION = 1
 BATCH_ROWS = 65_536
-"""Rows of the largest `bars` message."""
+"""Rows of the largest `bars` message, and of all feeds together in the largest `trades`, `quotes` or `stream_bars`."""
 
 NO_ID = 0  # hello of the plugin, log, shutdown: nobody answers them
 _TEXT_CHARS = 2_000  # of a message for people; a vendor's HTML page is no error message
@@ -33,6 +33,13 @@ class Type(StrEnum):
     GRANTED = "granted"
     LOG = "log"
     SHUTDOWN = "shutdown"
+    SUBSCRIBE = "subscribe"
+    UNSUBSCRIBE = "unsubscribe"
+    TRADES = "trades"
+    QUOTES = "quotes"
+    STREAM_BARS = "stream_bars"
+    FEED = "feed"
+    PULSE = "pulse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,19 @@ class Message:
         if all(isinstance(item, str) for item in found):
             return tuple(str(item)[:_TEXT_CHARS] for item in found)
         raise _not_a("array of strings", name, found)
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        """An array of whole numbers; missing is empty."""
+        found = self._array(name)
+        if all(type(item) is int for item in found):
+            return tuple(item for item in found if isinstance(item, int))
+        raise _not_a("array of whole numbers", name, found)
+
+    def claim(self, name: str) -> bool:
+        value = self.fields.get(name)
+        if isinstance(value, bool):
+            return value
+        raise _not_a("true or false", name, value)
 
     def rows(self) -> tuple[Mapping[str, object], ...]:
         found = self._array("rows")
