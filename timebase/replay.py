@@ -1,6 +1,6 @@
 """PUT /replay -> order.json -> [the plugin `replay`] -> state.json -> GET /replay
 
-    orders -> [replay] -> wants: the trades of what is on the tapes are wanted as long as it plays, follower or not
+orders -> [replay] -> wants: the trades of what is on the tapes are wanted as long as it plays, follower or not
 """
 
 import json

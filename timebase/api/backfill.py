@@ -1,6 +1,6 @@
 """POST /backfill: make a range complete in the store, without reading it."""
 
-from timebase.api.exchange import JSON, Asked, Desk, Reply, json_reply
+from timebase.api.exchange import Asked, Desk, Reply, json_reply
 from timebase.api.parse import parse_backfill, parse_query, require_json
 from timebase.clock import now_us
 from timebase.model.receipt import Attempt

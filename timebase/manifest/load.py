@@ -22,6 +22,7 @@ from timebase.manifest.manifest import (
 )
 from timebase.manifest.options import EXAMPLES, WRONG, fault_of, typed, wrong_values
 from timebase.manifest.overrule import overrule
+from timebase.model.feed import FeedKind
 from timebase.model.instrument import AssetClass, Instrument, canonical_symbol, classify
 from timebase.model.interval import Interval, parse_interval
 from timebase.model.timerange import DAY_US, HOUR_US, MINUTE_US, to_us
@@ -181,6 +182,7 @@ class _Reader:
             code=code,
             folder=self._folder,
             capabilities=frozenset(at.get("capabilities", [HISTORICAL_DATA])),
+            streams=frozenset(map(FeedKind, at.get("streams", [FeedKind.TRADES]))),
             asset_classes=asset_classes,
             intervals=self._intervals(),
             rate_limits=rate_windows(limits),

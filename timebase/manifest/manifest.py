@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from timebase.model.feed import FeedKind
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
 
@@ -101,6 +102,7 @@ class Manifest:
     enabled: bool = True
     memory_mb: int = 512
     max_concurrent: int = 4
+    streams: frozenset[FeedKind] = frozenset({FeedKind.TRADES})  # of one that has real_time_streaming
 
     def earliest_us(self, interval: Interval, now_us: int) -> int | None:
         """The first instant for which it may be asked at `interval`; None when it claims no limit."""

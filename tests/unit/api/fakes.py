@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import httpx
@@ -24,6 +25,7 @@ from timebase.model.lru import ByteLru
 from timebase.model.receipt import Attempt
 from timebase.model.series import Series
 from timebase.model.timerange import Ranges, TimeRange
+from timebase.replay import Replay
 
 AAPL = Instrument(1, "AAPL", AssetClass.STOCK, "Apple Inc.", "USD", "NASDAQ", "America/New_York")
 BTC = Instrument(2, "BTC-USDT", AssetClass.CRYPTO, "Bitcoin")
