@@ -48,7 +48,7 @@ class Patience:
 
 def wait_s(attempt: int, chance: float) -> float:
     """How long to wait before the `attempt`th try, from 1 on; `chance` in [0, 1)."""
-    longest_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(attempt - 1, 10))
+    longest_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * float(1 << min(attempt - 1, 10)))
     return longest_s * (0.5 + chance / 2)
 
 
@@ -76,7 +76,7 @@ async def run_lines(
 def _named(feeds: Iterable[Subscription]) -> dict[str, tuple[Subscription, ...]]:
     named: dict[str, tuple[Subscription, ...]] = {}
     for each in feeds:
-        name = stream_name(each.kind, each.symbol, each.asset_class, each.interval)
+        name = stream_name(each)
         named[name] = (*named.get(name, ()), each)
     return named
 

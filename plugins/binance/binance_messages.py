@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from binance_klines import NATIVE_INTERVALS
 from binance_symbols import to_native
 
-from timebase.sdk import AssetClass, Interval, Malformed, Unsupported
-
-# The taker sold where the buyer was the maker.
-SELL, BUY = -1, 1
+from timebase.sdk import BUY, SELL, FeedKind, Malformed, Subscription, Unsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +61,19 @@ class Reply:
     error: str = ""
 
 
-def stream_name(kind: str, symbol: str, asset_class: AssetClass, interval: Interval | None) -> str:
+def stream_name(feed: Subscription) -> str:
     """Example: trades of `BTC-USDT` -> `btcusdt@trade`
 
     Raises: SymbolNotFound when it is no pair, Unsupported when Binance has no such stream.
     """
-    native = to_native(symbol).lower()
-    if kind == "trades":
+    native = to_native(feed.symbol).lower()
+    if feed.kind is FeedKind.TRADES:
         return f"{native}@trade"
-    if kind == "quotes":
+    if feed.kind is FeedKind.QUOTES:
         return f"{native}@bookTicker"
-    if kind == "bars" and interval in NATIVE_INTERVALS:
-        return f"{native}@kline_{NATIVE_INTERVALS[interval]}"
-    raise Unsupported(f"Binance streams no {kind} of {symbol} ({asset_class}) at {interval}")
+    if feed.interval in NATIVE_INTERVALS:
+        return f"{native}@kline_{NATIVE_INTERVALS[feed.interval]}"
+    raise Unsupported(f"Binance streams no {feed.interval} klines")
 
 
 def parse_message(message: object) -> Event | Reply:
@@ -108,7 +105,7 @@ def _parse_data(stream: str, data: dict[str, object]) -> Trade | Quote | Kline:
     number = _Numbers(data)
     _, _, what = stream.partition("@")
     if what == "trade":
-        side = SELL if data["m"] is True else BUY
+        side = SELL if data["m"] is True else BUY  # the taker sold where the buyer was the maker
         return Trade(number.us("E"), number.us("T"), number("p"), number("q"), side, int(str(data["t"])))
     if what == "bookTicker":
         return Quote(number("b"), number("B"), number("a"), number("A"))

@@ -40,7 +40,7 @@ class Socket:
 
     async def receive(self) -> Event | Reply:
         try:
-            message = await self._socket.recv()
+            message = await self._socket.recv()  # type: ignore[no-untyped-call]
         except ReadLoopClosed as exc:
             raise Upstream("Binance's connection is closed") from exc
         if isinstance(message, dict) and message.get("e") == "error" and "type" in message:

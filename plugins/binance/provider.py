@@ -81,7 +81,7 @@ class Binance(Provider):
 
         Raises: SymbolNotFound, Unsupported.
         """
-        stream_name(feed.kind, feed.symbol, feed.asset_class, feed.interval)
+        stream_name(feed)
         native = to_native(feed.symbol)
         try:
             if time.monotonic() >= self._natives_until_s:

@@ -3,13 +3,12 @@
 import gzip
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import trio
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
@@ -96,9 +95,11 @@ class SocketVendor:
             for connection in held:
                 connection.protocol_mutex.release()
 
-    async def until(self, holds: Callable[["SocketVendor"], bool]) -> None:
-        """Raises: TimeoutError."""
-        await trio.to_thread.run_sync(self._wait, lambda: holds(self))
+    def wait(self, holds: Callable[[], bool]) -> None:
+        """Until it holds, as far as connections and requests go. Raises: TimeoutError."""
+        with self._changed:
+            if not self._changed.wait_for(holds, PATIENCE_S):
+                raise TimeoutError(f"nothing came of it; {self.accepted} connections, asked {self.requests[-3:]}")
 
     def has(self, stream: str) -> bool:
         return any(stream in streams for streams in self._open.values())
@@ -106,11 +107,6 @@ class SocketVendor:
     @property
     def n_open(self) -> int:
         return len(self._open)
-
-    def _wait(self, holds: Callable[[], bool]) -> None:
-        with self._changed:
-            if not self._changed.wait_for(holds, PATIENCE_S):
-                raise TimeoutError(f"nothing came of it; {self.accepted} connections, asked {self.requests[-3:]}")
 
     def _connections(self) -> list[ServerConnection]:
         with self._changed:
@@ -135,7 +131,13 @@ class BinanceStreams(SocketVendor):
         result = sorted(self._open[connection]) if is_list else None
         connection.send(json.dumps({"result": result, "id": request["id"]}))
 
-    def play(self, messages: Iterator[str] | list[str]) -> int:
+    def forget(self, stream: str) -> None:
+        """Serve a stream no more, without a word."""
+        with self._changed:
+            for streams in self._open.values():
+                streams.discard(stream)
+
+    def play(self, messages: Iterable[str]) -> int:
         """Send messages as they were recorded to those who follow their streams. Returns how many."""
         n = 0
         for text in messages:
