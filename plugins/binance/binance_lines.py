@@ -215,8 +215,7 @@ class Connection:
             self._heard_s = anyio.current_time()
             tasks.start_soon(self._steer, socket)
             tasks.start_soon(self._watch, socket)
-            while True:
-                message = await socket.receive()
+            async for message in socket.receive():
                 self._heard_s = anyio.current_time()
                 if isinstance(message, Reply):
                     await self._replied(message)
@@ -249,7 +248,7 @@ class Connection:
             elif now_s >= due_s:
                 await self._ask(socket, "LIST_SUBSCRIPTIONS")
                 continue
-            await anyio.sleep(due_s - now_s)
+            await anyio.sleep(min(due_s - now_s, self._patience.silence_s))
 
     async def _ask(self, socket: Socket, method: str, names: tuple[str, ...] = ()) -> None:
         request = Request(names if method == "SUBSCRIBE" else (), now_us(), anyio.current_time())

@@ -38,14 +38,19 @@ class Socket:
         self._socket = socket
         self._ids = count(1)
 
-    async def receive(self) -> Event | Reply:
-        try:
-            message = await self._socket.recv()  # type: ignore[no-untyped-call]
-        except ReadLoopClosed as exc:
-            raise Upstream("Binance's connection is closed") from exc
-        if isinstance(message, dict) and message.get("e") == "error" and "type" in message:
-            raise _lost(str(message["type"]), str(message.get("m", "")))
-        return parse_message(message)
+    async def receive(self) -> AsyncIterator[Event | Reply]:
+        """What has come, oldest first, until the connection is lost, which raises.
+
+        All that waits is taken at once: python-binance's own way is four timers and two tasks for each message.
+        """
+        while True:
+            try:
+                message = await self._socket.recv()  # type: ignore[no-untyped-call]
+            except ReadLoopClosed as exc:
+                raise Upstream("Binance's connection is closed") from exc
+            yield _parsed(message)
+            while not self._socket._queue.empty():
+                yield _parsed(self._socket._queue.get_nowait())
 
     async def ask(self, method: str, streams: Sequence[str] = ()) -> int:
         """SUBSCRIBE, UNSUBSCRIBE or LIST_SUBSCRIPTIONS; the reply to the id that is returned comes by `receive`."""
@@ -70,7 +75,10 @@ class Sockets:
         logging.getLogger("binance.ws").setLevel(logging.CRITICAL)  # what it says is told here, or is no news
         self._manager = BinanceSocketManager(client, max_queue_size=MAX_WAITING)
         self._manager.STREAM_URL = f"{stream_url.rstrip('/')}/"
-        self._manager.ws_kwargs = {"open_timeout": timeout_s}
+        self._manager.ws_kwargs = {
+            "open_timeout": timeout_s,
+            "ping_interval": None,
+        }  # Line asks for signs of life itself
         if stream_url != STREAM_URL:
             self._manager.ws_kwargs["proxy"] = None  # a proxy is for the way to Binance
 
@@ -107,6 +115,12 @@ async def _close(socket: ReconnectingWebsocket) -> None:
         if socket.ws is not None:
             await socket.ws.close()
         await socket.close()  # type: ignore[no-untyped-call]
+
+
+def _parsed(message: object) -> Event | Reply:
+    if isinstance(message, dict) and message.get("e") == "error" and "type" in message:
+        raise _lost(str(message["type"]), str(message.get("m", "")))
+    return parse_message(message)
 
 
 def _lost(kind: str, text: str) -> Upstream | Malformed:
