@@ -30,6 +30,7 @@ from timebase.history.reader import Reader
 from timebase.history.tickets import Tickets, run_tickets
 from timebase.model.bars import Batch, Durable
 from timebase.model.demand import Question
+from timebase.model.live import Live
 from timebase.model.lru import ByteLru
 from timebase.model.receipt import Attempt
 from timebase.model.replay import REPLAY_SLUG
@@ -69,8 +70,8 @@ async def _serve(
 ) -> None:
     actors, roster, tickets = Actors(), Roster(), Tickets()
     async with trio.open_nursery() as road:
-        raw_in, raw_out = trio.open_memory_channel[Batch](BATCHES_IN_FLIGHT)
-        good_in, good_out = trio.open_memory_channel[Batch](BATCHES_IN_FLIGHT)
+        raw_in, raw_out = trio.open_memory_channel[Batch | Live](BATCHES_IN_FLIGHT)
+        good_in, good_out = trio.open_memory_channel[Batch | Live](BATCHES_IN_FLIGHT)
         durable_in, durable_out = trio.open_memory_channel[Durable](BATCHES_IN_FLIGHT)
 
         # Downstream first: nobody sends before there is someone to receive.

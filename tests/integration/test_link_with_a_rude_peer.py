@@ -10,17 +10,21 @@ import pynng
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 
 from timebase.errors import Malformed, ProviderError, Unavailable, Upstream
 from timebase.link.address import RunDirectory, open_run_directory
+from timebase.link.inflow import WORDS, Delivery
 from timebase.link.provider_link import OUTBOX, ProviderLink, open_link
 from timebase.model.bars import Bars
 from timebase.model.demand import Demand
+from timebase.model.feed import Feed, FeedKind
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
 from timebase.model.series import Series
 from timebase.model.timerange import DAY_US, TimeRange
 from timebase.wire.codec import MAX_MESSAGE_BYTES
+from timebase.wire.streams import STREAM_CREDIT
 
 DEMAND = Demand(
     1,
@@ -365,3 +369,138 @@ async def test_a_bug_of_the_core_in_spend_is_not_hidden(run_directory: RunDirect
                     await link.run(spend, lambda *_: None)
             with pytest.raises(Unavailable):
                 await link.ping()
+
+
+# Streams
+
+FEED = Feed(1, FeedKind.TRADES, Instrument(1, "AAPL", AssetClass.STOCK), "rude")
+
+
+def trades(feed: object, n: int = 2, **changed: object) -> dict[str, object]:
+    ints, floats = np.arange(n, dtype=np.int64).tobytes(), np.ones(n).tobytes()
+    zeros = bytes(8 * n)
+    whole = {"time": ints, "price": floats, "size": floats, "side": zeros, "trade_id": ints}
+    return {"feeds": [feed], "counts": [n], **whole} | changed
+
+
+async def subscribed(core: Core, peer: Peer) -> Any:
+    """The number of the subscription on the link."""
+    await peer.say("hello")
+    core.link.subscribe(FEED)
+    return (await peer.hear("subscribe"))["id"]
+
+
+async def taken(core: Core) -> Delivery:
+    delivery = await core.link.next_delivery()
+    assert delivery is not None
+    core.link.delivered()
+    return delivery
+
+
+@pytest.mark.parametrize(
+    ("type_", "fields"),
+    [
+        ("trades", {"counts": [3]}),
+        ("trades", {"feeds": ["x"]}),
+        ("trades", {"price": b"\0" * 15}),
+        ("trades", {"side": np.array([7, 7]).tobytes()}),
+        ("trades", {"time": np.array([2**62, 2**62]).tobytes()}),
+        ("quotes", {}),
+        ("stream_bars", {}),
+        ("feed", {"feeds": []}),
+        ("feed", {"feeds": [None], "is_up": True}),
+        ("pulse", {"feeds": [], "time": 2**62}),
+        ("pulse", {}),
+    ],
+)
+async def test_a_stream_that_makes_no_sense_ends_the_link_and_its_feeds(
+    meet, type_: str, fields: dict[str, object]
+) -> None:
+    async with meet() as (core, peer):
+        id_ = await subscribed(core, peer)
+        await peer.say(type_, **(trades(id_) | fields if type_ in {"trades", "quotes", "stream_bars"} else fields))
+        end = await taken(core)
+        ((feed, error),) = end.ends
+        assert feed == FEED
+        assert "does not speak the protocol" in str(error)
+        assert [(a.is_up, a.feed) for a in end.arrivals] == [(False, FEED)]
+        assert await core.link.next_delivery() is None
+        with pytest.raises(Unavailable):
+            core.link.subscribe(FEED)
+
+
+async def test_a_plugin_that_sends_without_credit_loses_its_link_but_not_what_it_was_welcome_to_send(meet) -> None:
+    async with meet() as (core, peer):
+        id_ = await subscribed(core, peer)
+        for _ in range(STREAM_CREDIT + 1):
+            await peer.say("trades", **trades(id_))
+        await core.ended.wait()
+        assert "without credit" in str(core.fault)
+        arrived = [await taken(core) for _ in range(STREAM_CREDIT + 1)]
+        assert [len(delivery.ends) for delivery in arrived] == [0] * STREAM_CREDIT + [1]
+
+
+async def test_credit_is_granted_for_what_was_taken(meet) -> None:
+    async with meet() as (core, peer):
+        id_ = await subscribed(core, peer)
+        for _ in range(3 * STREAM_CREDIT):
+            await peer.say("trades", **trades(id_))
+            await taken(core)
+            credit = await peer.hear("credit")
+            assert (credit["id"], credit["n"]) == (0, 1)
+
+
+async def test_feeds_that_nobody_knows_are_ignored(meet) -> None:
+    async with meet() as (core, peer):
+        id_ = await subscribed(core, peer)
+        await peer.say("trades", **trades(id_ + 7))
+        await peer.say("feed", feeds=[id_ + 7], is_up=True)
+        await peer.say("pulse", feeds=[id_ + 7], time=1)
+        await peer.say("error", id_ + 7, code="auth", message="whose?")
+        both = trades(id_, 3) | {"feeds": [id_ + 7, id_], "counts": [1, 2]}
+        await peer.say("trades", **both)
+        arrivals = [arrival for _ in range(4) for arrival in (await taken(core)).arrivals]
+        (only,) = arrivals
+        assert only.trades is not None
+        assert only.trades.time.tolist() == [1, 2]
+
+
+async def test_what_is_on_its_way_when_a_feed_is_given_up_is_nobodys(meet) -> None:
+    async with meet() as (core, peer):
+        first = await subscribed(core, peer)
+        await peer.say("trades", **trades(first))
+        assert (await core.link.next_delivery()) is not None
+        core.link.unsubscribe(FEED)
+        assert (await peer.hear("unsubscribe"))["id"] == first
+        core.link.subscribe(FEED)
+        second = (await peer.hear("subscribe"))["id"]
+        assert second != first
+        await peer.say("error", first, code="upstream", message="too late")
+        await peer.say("feed", feeds=[first], is_up=False)
+        await peer.say("trades", **trades(second, 1))
+        told = [await taken(core) for _ in range(3)]
+        assert [len(delivery.arrivals) for delivery in told] == [0, 0, 1]
+
+
+async def test_pulses_that_wait_become_one_and_flapping_ends_somewhere(meet) -> None:
+    async with meet() as (core, peer):
+        id_ = await subscribed(core, peer)
+        await peer.say("feed", feeds=[], is_up=True)
+        for at in range(1_000):
+            await peer.say("pulse", feeds=[], time=at)
+        await peer.say("trades", **trades(id_))
+        told: list[Delivery] = []
+        while not told or not told[-1].is_data:
+            delivery = await core.link.next_delivery()
+            assert delivery is not None
+            if len(told) == 1:
+                await trio.testing.wait_all_tasks_blocked(0.05)
+            core.link.delivered()
+            told.append(delivery)
+        pulses = [delivery.arrivals[0].pulse_us for delivery in told if delivery.is_pulse]
+        assert pulses[-1] == 999
+        assert len(pulses) < 1_000
+        for _ in range(WORDS + 1):
+            await peer.say("feed", feeds=[id_], is_up=True)
+        await core.ended.wait()
+        assert "words about feeds" in str(core.fault)

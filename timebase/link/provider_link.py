@@ -1,8 +1,9 @@
 """The core's end of the link: demands go out, bars come in, many at once over one connection.
 
 A receive loop that never waits for anybody hands each message to the question it belongs to; flow control is by credit,
-so a question's inbox cannot fill up unless the plugin breaks the rules. Sending never waits either: what goes out is
-small and is queued, and a plugin that does not read is found out by the queue's end.
+so a question's inbox cannot fill up unless the plugin breaks the rules. What is streamed goes into `inflow`, bounded in
+the same way. Sending never waits either: what goes out is small and is queued, and a plugin that does not read is found
+out by the queue's end.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -13,15 +14,19 @@ from typing import Never
 
 import trio
 
+from timebase.clock import now_us
 from timebase.errors import Malformed, ProviderError, TimeBaseError, Unavailable
+from timebase.link.inflow import Delivery, Inflow
 from timebase.link.socket import LinkClosed, Socket
 from timebase.model.bars import Bars
 from timebase.model.demand import Demand
+from timebase.model.feed import Feed
 from timebase.model.instrument import CorporateAction, Instrument
 from timebase.wire.bars import parse_bars
 from timebase.wire.codec import MAX_MESSAGE_BYTES
 from timebase.wire.envelope import (
     BATCH_ROWS,
+    NO_ID,
     Message,
     Type,
     pack_error,
@@ -30,6 +35,7 @@ from timebase.wire.envelope import (
     unpack_message,
 )  # fmt: skip
 from timebase.wire.instruments import parse_action, parse_instrument
+from timebase.wire.streams import STREAM_CREDIT
 
 CREDIT = 2
 """Data messages on their way per question, 3 MiB each: the next travels while one is stored. Measured with 1 M bars:
@@ -112,6 +118,7 @@ class ProviderLink:
         self._credit = credit
         self._ids = count(1)
         self._answers: dict[int, Answer] = {}
+        self._inflow = Inflow(STREAM_CREDIT)
         self._spends: dict[int, trio.CancelScope] = {}
         self._posted, self._outbox = trio.open_memory_channel[bytes](OUTBOX)
         self._peer_spoke = trio.Event()
@@ -150,7 +157,7 @@ class ProviderLink:
             await self._spoken_to(answer)
             self._post(
                 Type.HELLO, id_, slug=slug, options=dict(options), secrets=dict(secrets), cache_dir=str(cache_dir),
-                max_message_bytes=MAX_MESSAGE_BYTES, batch_rows=BATCH_ROWS,
+                max_message_bytes=MAX_MESSAGE_BYTES, batch_rows=BATCH_ROWS, stream_credit=STREAM_CREDIT,
             )  # fmt: skip
             ready = await answer.next_message()
         return ready.texts("methods")
@@ -178,6 +185,44 @@ class ProviderLink:
             self._post(Type.SYMBOLS, id_, query=query, limit=limit)
             message = await answer.next_message()
             return tuple(parse_instrument(row) for row in message.rows()[:limit])
+
+    def subscribe(self, feed: Feed) -> None:
+        """What comes of it is a delivery; so is its end, when the plugin or the link fails it.
+
+        Raises: Unavailable when the link is at its end.
+        """
+        if self._fault is not None:
+            raise Unavailable(str(self._fault))
+        if self._inflow.id_of(feed) is not None:
+            return
+        instrument = feed.instrument
+        interval = {"interval": feed.interval.value} if feed.interval else {}
+        id_ = next(self._ids)  # a number of its own each time: what was on its way for an earlier one is nobody's
+        self._post(
+            Type.SUBSCRIBE, id_, kind=feed.kind.value, symbol=instrument.symbol,
+            asset_class=instrument.asset_class.value, **interval,
+        )  # fmt: skip
+        self._inflow.add(id_, feed)
+
+    def unsubscribe(self, feed: Feed) -> None:
+        """Nothing of it is delivered any more."""
+        id_ = self._inflow.drop(feed)
+        if id_ is not None:
+            with suppress(Unavailable):
+                self._post(Type.UNSUBSCRIBE, id_)
+
+    async def next_delivery(self) -> Delivery | None:
+        """What was streamed, in order, one at a time: it stays the next until `delivered`. None after the end.
+
+        After the link's end comes what had arrived before, and then the end of every feed that is left.
+        """
+        return await self._inflow.next()
+
+    def delivered(self) -> None:
+        """The next delivery is out of the house, and the plugin may send another message."""
+        if self._inflow.done().is_data and self._fault is None:
+            with suppress(Unavailable):  # it does not read: its pings find that out
+                self._post(Type.CREDIT, NO_ID, n=1)
 
     async def ping(self) -> None:
         """Returns when the plugin's event loop has answered; how long to wait is the caller's word."""
@@ -244,12 +289,10 @@ class ProviderLink:
 
     def _dispatch(self, message: Message, nursery: trio.Nursery, spend: Spend, log: Log) -> None:
         match message.type:
-            case Type.BARS | Type.ACTIONS:
-                if (answer := self._answers.get(message.id)) is not None:
-                    answer.put(message)
-            case Type.READY | Type.END | Type.ERROR | Type.SYMBOLS | Type.PONG:
-                if (answer := self._answers.pop(message.id, None)) is not None:
-                    answer.put(message)
+            case _ if self._inflow.takes(message):
+                self._inflow.put(message, now_us())
+            case Type.BARS | Type.ACTIONS | Type.READY | Type.END | Type.ERROR | Type.SYMBOLS | Type.PONG:
+                self._put_answer(message)
             case Type.HELLO:
                 self.peer = message.text("sdk", "unknown")
                 self._peer_spoke.set()
@@ -262,6 +305,12 @@ class ProviderLink:
                     scope.cancel()
             case _:
                 self._say_once(message.type, log)
+
+    def _put_answer(self, message: Message) -> None:
+        is_last = message.type not in _DATA
+        answer = self._answers.pop(message.id, None) if is_last else self._answers.get(message.id)
+        if answer is not None:
+            answer.put(message)
 
     def _start_spending(self, message: Message, nursery: trio.Nursery, spend: Spend) -> None:
         n = message.integer("n", 1)
@@ -287,6 +336,7 @@ class ProviderLink:
 
     def _fail_all(self, fault: Unavailable) -> None:
         self._fault = fault
+        self._inflow.end(fault)
         while self._answers:
             _, answer = self._answers.popitem()
             answer.fail(fault)

@@ -15,6 +15,7 @@ from timebase.manifest.limits import rate_windows
 from timebase.manifest.manifest import (
     DATA_TYPES,
     HISTORICAL_DATA,
+    REAL_TIME_STREAMING,
     Manifest,
     Option,
     Reach,
@@ -182,7 +183,7 @@ class _Reader:
             code=code,
             folder=self._folder,
             capabilities=frozenset(at.get("capabilities", [HISTORICAL_DATA])),
-            streams=frozenset(map(FeedKind, at.get("streams", [FeedKind.TRADES]))),
+            streams=self._streams(),
             asset_classes=asset_classes,
             intervals=self._intervals(),
             rate_limits=rate_windows(limits),
@@ -226,6 +227,14 @@ class _Reader:
     def _intervals(self) -> frozenset[Interval]:
         read = (self._interval(word, ("intervals", at)) for at, word in enumerate(self._at["intervals"]))
         return frozenset(interval for interval in read if interval is not None)
+
+    def _streams(self) -> frozenset[FeedKind]:
+        if REAL_TIME_STREAMING in self._at.get("capabilities", ()):
+            return frozenset(map(FeedKind, self._at.get("streams", [FeedKind.TRADES])))
+        if "streams" in self._at and "capabilities" not in self._refused:
+            said = f"`streams` needs a capability; write `capabilities: [{HISTORICAL_DATA}, {REAL_TIME_STREAMING}]`"
+            self._fault(("streams",), said)
+        return frozenset()
 
     def _history(self) -> dict[Interval, Reach]:
         reaches: dict[Interval, Reach] = {}

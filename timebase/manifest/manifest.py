@@ -75,8 +75,9 @@ class Manifest:
     """One provider's claims, checked.
 
     `entrypoint` is "file.py:Class" or a command line with {folder} already replaced; `code` is the file that the first
-    form resolved to, None for the second. `rate_limits` go from the shortest window to the longest. `symbols`, when
-    not empty, are the only ones that it answers for. `only_by_name`: never chosen, only asked by who names it.
+    form resolved to, None for the second. `rate_limits` go from the shortest window to the longest. `streams` is empty
+    when it does not stream. `symbols`, when not empty, are the only ones that it answers for. `only_by_name`: never
+    chosen, only asked by who names it.
     """
 
     slug: str
@@ -89,6 +90,7 @@ class Manifest:
     description: str = ""
     code: Path | None = None
     capabilities: frozenset[str] = frozenset({HISTORICAL_DATA})
+    streams: frozenset[FeedKind] = frozenset()
     rate_limits: tuple[RateWindow, ...] = ()
     identical_window_s: float = 0.0
     options: Mapping[str, Option] = field(default_factory=dict)
@@ -102,7 +104,6 @@ class Manifest:
     enabled: bool = True
     memory_mb: int = 512
     max_concurrent: int = 4
-    streams: frozenset[FeedKind] = frozenset({FeedKind.TRADES})  # of one that has real_time_streaming
 
     def earliest_us(self, interval: Interval, now_us: int) -> int | None:
         """The first instant for which it may be asked at `interval`; None when it claims no limit."""

@@ -65,8 +65,9 @@ def parse_channel(text: str) -> Channel | None:
 class Feed:
     """One stream of one provider that somebody wants.
 
-    `id` is unique in this process, and the subscription's on the link. `ticks` is where trades and quotes are stored;
-    `bars` has a series for each interval that is built from trades, or the one of a feed of ready-made bars.
+    `id` is unique in this process; on the link each subscription has a number of its own. `ticks` is where trades and
+    quotes are stored; `bars` has a series for each interval that is built from trades, or the one of a feed of
+    ready-made bars.
     """
 
     id: int

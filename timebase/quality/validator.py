@@ -9,6 +9,7 @@ import trio
 from timebase.model.bars import Bars, Batch, Flag, Outcome, Refused
 from timebase.model.instrument import AssetClass, classify
 from timebase.model.interval import Interval
+from timebase.model.live import Live
 from timebase.model.series import Series
 from timebase.quality.clean import is_clean
 from timebase.quality.repair import count, drop_copies, drop_unasked, fill_volume, first, sort
@@ -24,8 +25,8 @@ def class_by_symbol(series: Series) -> AssetClass:
 
 
 async def run_validator(
-    inbox: trio.MemoryReceiveChannel[Batch],
-    outbox: trio.MemorySendChannel[Batch],
+    inbox: trio.MemoryReceiveChannel[Batch | Live],
+    outbox: trio.MemorySendChannel[Batch | Live],
     *,
     asset_class: Callable[[Series], AssetClass] = class_by_symbol,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -37,7 +38,7 @@ async def run_validator(
     async with inbox, outbox:
         task_status.started()
         async for batch in inbox:
-            await outbox.send(validate(batch, asset_class(batch.series)))
+            await outbox.send(batch if isinstance(batch, Live) else validate(batch, asset_class(batch.series)))
 
 
 def validate(batch: Batch, asset_class: AssetClass) -> Batch:

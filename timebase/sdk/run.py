@@ -14,6 +14,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,10 @@ MAX_CREDIT = 64
 class Questions:
     """The questions at work: answers `cancel` and `credit`, and turns what goes wrong into `error` messages."""
 
-    def __init__(self, link: PluginLink, tasks: TaskGroup) -> None:
+    def __init__(self, link: PluginLink, tasks: TaskGroup, batch_rows: int) -> None:
         self._link = link
         self._tasks = tasks
+        self._batch_rows = batch_rows
         self._scopes: dict[int, anyio.CancelScope] = {}
         self._outflows: dict[int, Outflow] = {}
         self._spend_ids = count(1)
@@ -65,7 +67,7 @@ class Questions:
                     await self._link.send(pack_error(id_, told(problem)))
         del self._scopes[id_]
 
-    async def history(self, provider: Provider, message: Message, batch_rows: int) -> bytes:
+    async def history(self, provider: Provider, message: Message) -> bytes:
         request = HistoryRequest(
             message.text("symbol"),
             AssetClass(message.text("asset_class")),
@@ -74,7 +76,7 @@ class Questions:
             message.integer("end"),
         )
         credit = min(message.integer("credit"), MAX_CREDIT)
-        out = self._outflows[message.id] = Outflow(message.id, self._link.send, credit, batch_rows)
+        out = self._outflows[message.id] = Outflow(message.id, self._link.send, credit, self._batch_rows)
         try:
             await answer_history(provider, request, out)
             await out.flush()
@@ -164,8 +166,8 @@ async def serve(address: str, load: Callable[[], type[Provider]], backend: str) 
 
 async def _answer_questions(link: PluginLink, tasks: TaskGroup, load: Callable[[], type[Provider]], soon: Soon) -> None:
     hello = await _next(link, Type.HELLO)
-    questions = Questions(link, tasks)
     batch_rows = max(1, min(hello.integer("batch_rows", BATCH_ROWS), BATCH_ROWS))
+    questions = Questions(link, tasks, batch_rows)
     stream_credit = max(0, min(hello.integer("stream_credit", 0), MAX_CREDIT))
     # The core's messages are read while setup runs: it may spend, and a shutdown must not wait for it.
     ready: list[_Served] = []
@@ -183,26 +185,22 @@ async def _answer_questions(link: PluginLink, tasks: TaskGroup, load: Callable[[
 
     tasks.start_soon(set_up)
     async with _closing(ready):
-        await _dispatch_all(link, questions, ready, batch_rows)
+        await _dispatch_all(link, questions, ready)
 
 
-async def _dispatch_all(link: PluginLink, questions: Questions, ready: list[_Served], batch_rows: int) -> None:
+async def _dispatch_all(link: PluginLink, questions: Questions, ready: list[_Served]) -> None:
     while True:
         message = await link.receive()
         match message.type:
-            case Type.HISTORY if ready:
-                provider = ready[0].provider
-                questions.start(message.id, lambda p=provider, m=message: questions.history(p, m, batch_rows))  # type: ignore[misc]
-            case Type.SYMBOLS if ready:
-                provider = ready[0].provider
-                questions.start(message.id, lambda p=provider, m=message: questions.symbols(p, m))  # type: ignore[misc]
+            case Type.HISTORY | Type.SYMBOLS if ready:
+                answer = questions.history if message.type == Type.HISTORY else questions.symbols
+                questions.start(message.id, partial(answer, ready[0].provider, message))
             case Type.SUBSCRIBE | Type.UNSUBSCRIBE if ready:
                 await _dispatch_stream(link, ready[0].streaming, message)
-            case Type.CREDIT if message.id == NO_ID:
-                if ready and (streaming := ready[0].streaming) is not None:
-                    streaming.grant(min(message.integer("n", 1), MAX_CREDIT))
-            case Type.CREDIT:
+            case Type.CREDIT if message.id != NO_ID:
                 questions.credit(message)
+            case Type.CREDIT if ready and ready[0].streaming is not None:
+                ready[0].streaming.grant(min(message.integer("n", 1), MAX_CREDIT))
             case Type.CANCEL:
                 questions.cancel(message.id)
             case Type.PING:

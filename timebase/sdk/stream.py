@@ -1,5 +1,6 @@
 """What `Provider.stream` is handed: what is wanted, and where to put what the vendor says."""
 
+from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,7 @@ from timebase.model.timerange import to_us
 from timebase.sdk.bars import NAMES, Bars, as_us
 from timebase.sdk.carrier import Carrier
 from timebase.sdk.threads import Withdrawn, in_loop
-from timebase.wire.columns import Column, as_column
+from timebase.wire.columns import ITEM_BYTES, Column, as_column
 from timebase.wire.streams import LAYOUTS, pack_feed
 
 BUY, SELL = 1, -1
@@ -72,8 +73,8 @@ class Stream:
     """The live side of a provider: follow `wanted`, and put in what comes, as it comes.
 
     Every method that waits does so while the core is busy and the buffer full, so that a slow core slows the plugin and
-    nothing is lost or piled up. Each has a twin that ends in `_sync` for a `stream` that is plain `def`. What is put for
-    a feed that is not wanted any more is dropped without a word.
+    nothing is lost or piled up. Each has a twin that ends in `_sync` for a `stream` that is plain `def`. What is put
+    for a feed that is not wanted any more is dropped without a word.
 
     Units: times are event times in µs UTC (or aware datetimes); prices in the quote currency per unit, sizes in units.
     Order: what is put for a feed arrives in that order, data, `up`, `down` and `pulse` alike.
@@ -281,8 +282,8 @@ def _columns(kind: FeedKind, values: tuple[Any, ...]) -> tuple[Column, ...]:
     layout = LAYOUTS[kind]
     rows = len(values[0])
     given = (as_us(values[0]), *values[1:])
-    columns = tuple(
-        memoryview(bytes(8 * rows)).cast(code) if value is None else as_column(value, code)
+    columns: tuple[Column, ...] = tuple(
+        as_column(array(code, bytes(ITEM_BYTES * rows)) if value is None else value, code)
         for value, code in zip(given, layout.kinds, strict=True)
     )
     return _of_one_length(layout.names, columns)
@@ -290,7 +291,7 @@ def _columns(kind: FeedKind, values: tuple[Any, ...]) -> tuple[Column, ...]:
 
 def _bar_columns(bars: Bars, is_closed: bool | Iterable[bool]) -> tuple[Column, ...]:
     closed = [is_closed] * len(bars) if isinstance(is_closed, bool) else [bool(each) for each in is_closed]
-    columns = (*(getattr(bars, name) for name in NAMES), as_column(closed, "q"))
+    columns: tuple[Column, ...] = (*(getattr(bars, name) for name in NAMES), as_column(closed, "q"))
     return _of_one_length(LAYOUTS[FeedKind.BARS].names, columns)
 
 

@@ -1,4 +1,7 @@
-"""demand -> [handle] -> the plugin -> batches into the road. One per provider, for as long as its manifest is there."""
+"""demand -> [handle] -> the plugin -> batches and live data into the road.
+
+One per provider, for as long as its manifest is there.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +16,11 @@ from timebase.link.provider_link import ProviderLink
 from timebase.manifest.manifest import Manifest
 from timebase.model.bars import Bars, Batch
 from timebase.model.demand import Demand
+from timebase.model.feed import Feed
 from timebase.model.instrument import Instrument
+from timebase.model.live import Live
 from timebase.supervisor.cutter import BatchCutter
+from timebase.supervisor.feeds import Feeds, OnFeedEnd
 from timebase.supervisor.masking import Masking
 from timebase.supervisor.setup import Setup
 
@@ -74,13 +80,16 @@ class ProviderHandle:
     def __init__(
         self,
         setup: Setup,
-        raw_in: trio.MemorySendChannel[Batch],
+        raw_in: trio.MemorySendChannel[Batch | Live],
         on_change: Callable[[str], None],
+        on_feed_end: OnFeedEnd,
         *,
         is_switched_on: bool | None = None,
     ) -> None:
         self._raw_in = raw_in
         self._on_change = on_change
+        self._on_feed_end = on_feed_end
+        self._feeds = Feeds(raw_in, lambda text: self.mask(text), self._end_feed)
         self._changed = trio.Event()
         self._poke = trio.Event()
         self._life: trio.CancelScope | None = None
@@ -137,10 +146,7 @@ class ProviderHandle:
         """
         while self.state == STARTING and self._is_promising:
             await self._changed.wait()
-        if self.state == FAILED_AUTH:
-            raise AuthFailed(f"{self.slug}: {self.reason}")
-        if self.state != READY:
-            raise Unavailable(f"{self.slug} is {self.state.replace('_', ' ')}: {self.reason or self.last_error}")
+        self._check_ready()
 
     async def history(self, demand: Demand, *, asker: Asker | None = None) -> None:
         """Fetch `demand`; its batches go down the road, the last of them with `is_last`.
@@ -162,6 +168,34 @@ class ProviderHandle:
                 raise Unsupported(f"{self.slug} cannot search for symbols")
             with self._counted(), self._masked():
                 return await self._live_link().symbols(query, limit)
+
+    def subscribe(self, feed: Feed) -> None:
+        """What comes of it goes down the road, from now until `unsubscribe` or until `on_feed_end` is told of it.
+
+        Raises: ProviderError when the provider is not ready or does not stream.
+        """
+        self._check_ready()
+        if "stream" not in self._methods:
+            raise Unsupported(f"{self.slug} does not stream")
+        self._live_link().subscribe(feed)
+
+    def unsubscribe(self, feed: Feed) -> None:
+        """Nothing more of it goes down the road."""
+        if self._link is not None:
+            self._link.unsubscribe(feed)
+
+    async def run_feeds(self) -> None:
+        """See Feeds."""
+        await self._feeds.run()
+
+    def _end_feed(self, feed: Feed, error: ProviderError) -> None:
+        try:
+            with self._masked():
+                raise error
+        except ProviderError as masked:
+            self._on_feed_end(feed, masked)
+            if isinstance(masked, AuthFailed):
+                self.fail_auth(str(masked))
 
     async def _ask(self, demand: Demand, asker: Asker) -> None:
         cutter = BatchCutter(demand, now_us(), self.manifest.delay_s)
@@ -203,6 +237,12 @@ class ProviderHandle:
         except trio.ClosedResourceError:
             raise Unavailable("the server is stopping") from None
         asker.heard()
+
+    def _check_ready(self) -> None:
+        if self.state == FAILED_AUTH:
+            raise AuthFailed(f"{self.slug}: {self.reason}")
+        if self.state != READY:
+            raise Unavailable(f"{self.slug} is {self.state.replace('_', ' ')}: {self.reason or self.last_error}")
 
     def _live_link(self) -> ProviderLink:
         if self._link is None:
@@ -263,6 +303,7 @@ class ProviderHandle:
     def open(self, link: ProviderLink, methods: tuple[str, ...]) -> None:
         """Questions may come."""
         self._link, self._methods = link, methods
+        self._feeds.open(link)
         self.become(READY)
 
     def close(self) -> None:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import trio
 
-from timebase.errors import UnknownProvider
+from timebase.errors import ProviderError, UnknownProvider
 from timebase.manifest.load import BrokenManifest
+from timebase.model.feed import Feed
 from timebase.model.instrument import Instrument
+from timebase.supervisor.feeds import OnFeedEnd
 from timebase.supervisor.handle import ProviderHandle, ProviderState
 from timebase.supervisor.process import Home
 
@@ -16,10 +18,12 @@ class Roster:
     """Every provider with a good manifest, and every manifest that is not.
 
     `on_change`: functions that are called with a slug whenever its state, or whether it is here, has changed.
+    `on_feed_end`: functions that are called with a feed that its provider does not supply any more, and why.
     """
 
     def __init__(self) -> None:
         self.on_change: list[Callable[[str], None]] = []
+        self.on_feed_end: list[OnFeedEnd] = []
         self._handles: dict[str, ProviderHandle] = {}
         self._homes: dict[str, Home] = {}
         self._broken: dict[Path, BrokenManifest] = {}
@@ -81,6 +85,10 @@ class Roster:
     def tell(self, slug: str) -> None:
         for hook in self.on_change:
             hook(slug)
+
+    def tell_feed_end(self, feed: Feed, error: ProviderError) -> None:
+        for hook in self.on_feed_end:
+            hook(feed, error)
 
     def _known(self, slug: str) -> ProviderHandle:
         handle = self._handles.get(slug)

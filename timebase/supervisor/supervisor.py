@@ -1,4 +1,4 @@
-"""manifest folders -> [supervisor] -> provider processes -> raw batches.
+"""manifest folders -> [supervisor] -> provider processes -> raw batches and live data.
 
 Every provider has a keeper, a task of its own: what befalls one is nothing to the others.
 """
@@ -11,6 +11,7 @@ from timebase.link.address import RunDirectory, open_run_directory
 from timebase.manifest.manifest import Manifest
 from timebase.manifest.watch import Broken, Event, Gone, Good, Watch
 from timebase.model.bars import Batch
+from timebase.model.live import Live
 from timebase.supervisor.handle import ProviderHandle
 from timebase.supervisor.keeper import keep
 from timebase.supervisor.life import Spend
@@ -25,7 +26,7 @@ logger = logging.getLogger("timebase.supervisor")
 async def run_supervisor(
     settings: SupervisorSettings,
     roster: Roster,
-    raw_in: trio.MemorySendChannel[Batch],
+    raw_in: trio.MemorySendChannel[Batch | Live],
     spend: Spend,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -55,7 +56,7 @@ class _Staff:
         self,
         settings: SupervisorSettings,
         roster: Roster,
-        raw_in: trio.MemorySendChannel[Batch],
+        raw_in: trio.MemorySendChannel[Batch | Live],
         spend: Spend,
         run_directory: RunDirectory,
         keepers: trio.Nursery,
@@ -91,7 +92,9 @@ class _Staff:
             present.change(setup)
             return
         home = Home.of(self._settings.data_dir, manifest.slug)
-        handle = ProviderHandle(setup, self._raw_in, self._roster.tell, is_switched_on=home.read_switch())
+        handle = ProviderHandle(
+            setup, self._raw_in, self._roster.tell, self._roster.tell_feed_end, is_switched_on=home.read_switch()
+        )
         self._roster.put(handle, home)
         contract = self._contracts[manifest.slug] = trio.CancelScope()
         self._keepers.start_soon(self._keep, handle, home, contract, start_in_s)
@@ -112,7 +115,9 @@ class _Staff:
                 if predecessor is not None:
                     await predecessor.gone.wait()  # it still has the work folder
                 await trio.sleep(start_in_s)
-                await keep(handle, home, self._run_directory, self._settings, self._spend)
+                async with trio.open_nursery() as both:
+                    both.start_soon(handle.run_feeds)
+                    await keep(handle, home, self._run_directory, self._settings, self._spend)
         finally:
             handle.end()
             if self._leaving.get(slug) is handle:

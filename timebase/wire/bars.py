@@ -15,7 +15,7 @@ from timebase.wire.envelope import Message
 EARLIEST_US = -718_800 * DAY_US
 LATEST_US = 2_932_500 * DAY_US
 
-_FLOATS = ("open", "high", "low", "close", "volume")
+FLOATS = ("open", "high", "low", "close", "volume")
 
 
 def parse_bars(message: Message) -> Bars:
@@ -25,14 +25,20 @@ def parse_bars(message: Message) -> Bars:
     Raises: Malformed when a column is missing, has another length than `n` says, or a time is no µs of a calendar year.
     """
     n = message.integer("n")
-    time = _column(message, "time", "<i8", n)
-    bars = Bars.of(time, *(_column(message, name, "<f8", n) for name in _FLOATS))
+    time = parse_time(message, n)
+    return Bars.of(time, *(parse_column(message, name, "<f8", n) for name in FLOATS))
+
+
+def parse_time(message: Message, n: int) -> NDArray[np.int64]:
+    """Raises: Malformed when a time is no µs of a calendar year."""
+    time = parse_column(message, "time", "<i8", n)
     if n and (time.min() < EARLIEST_US or time.max() > LATEST_US):
         raise Malformed(f"time: µs since 1970 wanted, not {int(time.max())} (nanoseconds?)")
-    return bars
+    return time
 
 
-def _column(message: Message, name: str, dtype: str, n: int) -> NDArray[Any]:
+def parse_column(message: Message, name: str, dtype: str, n: int) -> NDArray[Any]:
+    """Raises: Malformed when it is missing or has no `n` rows."""
     data = message.binary(name)
     if len(data) != n * ITEM_BYTES:
         raise Malformed(f"{name}: {n} rows are {n * ITEM_BYTES} bytes, not {len(data)}")

@@ -325,7 +325,7 @@ async def test_a_feed_that_is_refused_leaves_the_others_alone() -> None:
 
 @pytest.mark.parametrize(
     "row",
-    [("1", 1.0, 1.0), (1.5, 1.0, 1.0), (1, "1.0", 1.0), (1, 1.0, None and 1, "buy"), (1, 1.0, 1.0, 0, 2**64)],
+    [("1", 1.0, 1.0), (1.5, 1.0, 1.0), (1, "1.0", 1.0), (1, 1.0, 1.0, "buy"), (1, 1.0, 1.0, 0, 2**64)],
 )
 async def test_a_row_that_is_no_numbers_is_a_fault_and_leaves_nothing(row: tuple[object, ...]) -> None:
     async def act(stream: Stream) -> None:
