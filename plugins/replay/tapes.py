@@ -1,7 +1,7 @@
 """Files of trades to columns. Loads polars and numpy, so it is imported when there is a tape.
 
 A tape is CSV with a header, Parquet or ndjson (one JSON object a line), plain or in gz or zip. Columns are found by
-name: time, price, size and, where there are, side, id and symbol.
+name: time, price, size and, where there are, side, id, symbol and flags (cancels and corrections).
 """
 
 import gzip
@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from timebase.model.replay import Tape
-from timebase.sdk import Malformed, SymbolNotFound
+from timebase.sdk import CANCEL, Malformed, SymbolNotFound
 
 NAMES = {
     "time": ("time", "timestamp", "ts", "datetime", "date", "t", "trade_time", "transact_time"),
@@ -26,6 +26,7 @@ NAMES = {
     "size": ("size", "qty", "quantity", "amount", "volume", "q", "s"),
     "side": ("side", "taker_side", "direction"),
     "maker": ("is_buyer_maker", "buyer_maker", "isbuyermaker", "m"),  # true: the taker sold
+    "flags": ("flags",),  # 1 takes back, 2 replaces the trade with that id
     "id": ("id", "trade_id", "tid", "agg_trade_id", "sequence"),
     "symbol": ("symbol", "ticker", "pair"),
 }
@@ -110,10 +111,39 @@ def _trades(frame: pl.DataFrame, tape: Tape) -> Trades:
         raise ValueError("a price or a size is no number")
     if not len(time):
         raise ValueError("it has no rows")
-    ids = frame[found["id"]] if "id" in found and frame[found["id"]].null_count() == 0 else None
-    id_ = np.arange(1, len(time) + 1) if ids is None else ids.cast(pl.Int64).to_numpy()
+    side, ids = _sides(frame, found), _ids(frame, found)
+    if "flags" in found:
+        flags = frame[found["flags"]].cast(pl.Int64).fill_null(0).to_numpy()
+        price, size, stands = _amended(price, size, ids, flags)
+        time, price, size, side, ids = time[stands], price[stands], size[stands], side[stands], ids[stands]
     order = np.argsort(time, kind="stable")
-    return Trades(time[order], price[order], size[order], _sides(frame, found)[order], id_[order])
+    return Trades(time[order], price[order], size[order], side[order], ids[order])
+
+
+def _ids(frame: pl.DataFrame, found: dict[str, str]) -> NDArray[np.int64]:
+    """The file's numbers, if every row has one; 0 is none."""
+    rows = np.arange(1, len(frame) + 1)
+    if "id" not in found or frame[found["id"]].null_count():
+        return rows
+    ids = frame[found["id"]].cast(pl.Int64).to_numpy()
+    return ids if ids.all() else rows
+
+
+def _amended(
+    price: NDArray[np.float64], size: NDArray[np.float64], ids: NDArray[np.int64], flags: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """What was traded in the end: cancels and corrections applied, and which rows stand."""
+    price, size, stands = price.copy(), size.copy(), flags == 0
+    at = {int(ids[row]): int(row) for row in np.flatnonzero(stands)}
+    for row in np.flatnonzero(flags):
+        target = at.get(int(ids[row]))
+        if target is None:
+            continue
+        if flags[row] & CANCEL:
+            stands[target] = False
+        else:
+            price[target], size[target] = price[row], size[row]
+    return price, size, stands
 
 
 def _of_symbol(frame: pl.DataFrame, column: str, tape: Tape) -> pl.DataFrame:

@@ -137,6 +137,20 @@ def test_of_several_symbols_only_one_is_taken(tmp_path: Path) -> None:
         load_tape(Tape("SOL-USDT", str(path)))
 
 
+def test_cancels_and_corrections_leave_what_was_traded_in_the_end(tmp_path: Path) -> None:
+    lines = [(*row, 0) for row in rows(4)]
+    lines += [(BEGIN_US + SECOND_US, 0.0, 0.0, "buy", 2, 1), (BEGIN_US + SECOND_US, 99.0, 7.0, "buy", 3, 2)]
+    path = write_csv(tmp_path / "tape.csv", lines, "time,price,size,side,id,flags")
+    trades = load_tape(Tape("BTC-USDT", str(path)))
+    assert trades.id.tolist() == [1, 3, 4]
+    assert (trades.price[1], trades.size[1]) == (99.0, 7.0)
+
+
+def test_what_the_server_has_stored_without_numbers_gets_some(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "tape.csv", [(*row[:4], 0) for row in rows(3)])
+    assert load_tape(Tape("BTC-USDT", str(path))).id.tolist() == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
