@@ -5,8 +5,7 @@ orders -> [replay] -> wants: the trades of what is on the tapes are wanted as lo
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -21,7 +20,8 @@ T = TypeVar("T")
 class Wants(Protocol):
     """See live/wants.py."""
 
-    def wanting(self, channels: Iterable[Channel]) -> AbstractContextManager[None]: ...
+    def want(self, channel: Channel) -> None: ...
+    def unwant(self, channel: Channel) -> None: ...
 
 
 class Replay:
@@ -81,15 +81,24 @@ async def run_replay(
     replay: Replay, wants: Wants, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Runs until it is cancelled. What was played before a restart goes on."""
+    wanted: frozenset[Channel] = frozenset()
     task_status.started()
-    while True:
-        with wants.wanting(channels(replay.order())):
+    try:
+        while True:
+            before, wanted = wanted, channels(replay.order())
+            for channel in wanted - before:
+                wants.want(channel)
+            for channel in before - wanted:
+                wants.unwant(channel)
             await replay.changed()
+    finally:
+        for channel in wanted:
+            wants.unwant(channel)
 
 
-def channels(order: ReplayOrder) -> tuple[Channel, ...]:
+def channels(order: ReplayOrder) -> frozenset[Channel]:
     """What an order makes wanted. Paused tapes stay wanted: their feeds are alive, and nothing happens."""
-    return tuple(Channel(FeedKind.TRADES, tape.symbol, provider=REPLAY_SLUG) for tape in order.tapes)
+    return frozenset(Channel(FeedKind.TRADES, tape.symbol, provider=REPLAY_SLUG) for tape in order.tapes)
 
 
 def _read(path: Path, of: Callable[[Mapping[str, Any]], T], otherwise: T) -> T:

@@ -440,7 +440,7 @@ def test_what_an_order_does_not_say_stays(desk: Desk, tape: Tape) -> None:
 
 def test_the_trades_of_what_is_on_the_tapes_are_wanted_of_the_replay_only(desk: Desk, tape: Tape) -> None:
     assert [str(each) for each in channels(desk.give(tapes=(tape,)))] == ["trades:BTC-USDT@replay"]
-    assert channels(desk.give(tapes=())) == ()
+    assert channels(desk.give(tapes=())) == frozenset()
 
 
 # Questions
