@@ -191,11 +191,12 @@ class Connection:
     """One connection's life."""
 
     def __init__(self, line: Line) -> None:
-        self.is_up = anyio.Event()
+        self.is_up = anyio.Event()  # everything that was wanted has been acknowledged
         self.scope = anyio.CancelScope()
         self._line = line
         self._patience = line.patience
-        self._asked: frozenset[str] = frozenset()
+        self._asked: set[str] = set()
+        self._served: set[str] = set()  # and acknowledged
         self._pending: dict[int, Request] = {}
         self._last_ids: dict[str, int] = {}
         self._heard_s = 0.0
@@ -225,13 +226,17 @@ class Connection:
     async def _steer(self, socket: Socket) -> None:
         """Ask for what is wanted, also for what the connection began with: only an answer is evidence."""
         while True:
-            wanted = frozenset(self._line.feeds)
-            for method, names in (("UNSUBSCRIBE", self._asked - wanted), ("SUBSCRIBE", wanted - self._asked)):
+            wanted = set(self._line.feeds)
+            gone, new = self._asked - wanted, wanted - self._asked
+            self._asked, self._served = (
+                wanted,
+                self._served & wanted,
+            )  # first: an answer may come before the last is sent
+            for method, names in (("UNSUBSCRIBE", gone), ("SUBSCRIBE", new)):
                 for some in _portions(sorted(names)):
                     await self._ask(socket, method, some)
                     await anyio.sleep(REQUEST_GAP_S)
-            self._asked = wanted
-            if frozenset(self._line.feeds) == wanted:
+            if self._line.feeds.keys() == wanted:
                 await self._line.changed()
 
     async def _watch(self, socket: Socket) -> None:
@@ -261,17 +266,18 @@ class Connection:
         if request is None:
             return
         if request.names:
-            self.is_up.set()
+            self._served |= self._asked.intersection(request.names)
+            if self._served == self._asked:
+                self.is_up.set()
             await self._line.tell_up(*request.names)
         if reply.streams is not None:
-            gone = self._asked - reply.streams - {name for each in self._pending.values() for name in each.names}
+            gone = self._served - reply.streams
             if gone:
                 raise Upstream(f"Binance does not serve {', '.join(sorted(gone)[:5])} here any more")
             await self._line.tell_pulse(self._line.clock.surely_us(request.asked_us), reply.streams)
 
     async def _put(self, event: Event, received_us: int) -> None:
         line, name, what = self._line, event.stream, event.what
-        self.is_up.set()
         if isinstance(what, Trade):
             last = self._last_ids.get(name)
             if last is not None and what.id > last + 1:

@@ -30,7 +30,8 @@ with warnings.catch_warnings():
 
 Binance = load_provider(f"{PLUGINS}/binance/provider.py:Binance")
 
-from binance_clock import DOUBT_US, KEEP_US, ExchangeClock  # noqa: E402 - the plugin's folder is on the path now
+import binance_lines  # noqa: E402 - the plugin's folder is on the path now
+from binance_clock import DOUBT_US, KEEP_US, ExchangeClock  # noqa: E402
 from binance_lines import FIRST_WAIT_S, LONGEST_WAIT_S, wait_s  # noqa: E402
 from binance_messages import Event, Kline, Quote, Reply, Trade, parse_message  # noqa: E402
 
@@ -347,6 +348,50 @@ def test_trades_that_were_left_out_are_told_before_those_that_follow(market: Mar
         assert [each.is_up for each in found if each.is_up is not None] == [False, True]
         assert found[0].rows[0][4] == 7
         assert found[-1].feed == feed
+
+    rehearse(market, act)
+
+
+def test_before_binance_ends_a_connection_another_takes_over_and_nothing_is_lost(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(binance_lines, "RENEW_S", 0.2)
+
+    async def send(until: anyio.Event) -> None:
+        for number in count(1):
+            await run_sync(market.streams.play, [trade(number)])
+            if until.is_set():
+                return
+
+    async def act(core: Rehearsal) -> None:
+        core.subscribe("BTC-USDT")
+        await heard(core, is_up)
+        numbers: list[float] = []
+        enough = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send, enough)
+            while market.streams.accepted < 4:
+                found = await core.next()
+                assert found.is_up is None
+                numbers += [row[4] for row in found.rows]
+            enough.set()
+        assert set(numbers) == set(range(int(min(numbers)), int(max(numbers)) + 1))
+        await market.until(lambda streams: streams.n_open <= 2)
+
+    rehearse(market, act)
+
+
+def test_two_hundred_and_fifty_streams_need_two_connections(market: Market) -> None:
+    exchange = Exchange(market.rest)
+    for number in range(250):
+        exchange.list(f"C{number}USDT", "1m", [])
+
+    async def act(core: Rehearsal) -> None:
+        feeds = {f"c{number}usdt@trade": core.subscribe(f"C{number}-USDT") for number in range(250)}
+        await market.until(lambda streams: all(map(streams.has, feeds)))
+        assert market.streams.accepted == 2
+        up = {(await heard(core, is_up)).feed for _ in feeds}
+        assert up == set(feeds.values())
 
     rehearse(market, act)
 
