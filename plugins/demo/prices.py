@@ -195,15 +195,15 @@ def _anchors(market: Market, day: Ints, minutes: Ints) -> Days:
     step = _trading_days(market, day)
     scale = _corporate_scale(market, day) * market.ticks_per_unit
     yesterday, today = (_level(market, at) * scale for at in (step - 1, step))
-    seed = _hash(day, market.seed * 8 + _DAY)
+    seed = hashed(day, market.seed * 8 + _DAY)
     sigma = today * market.sigma
-    open_ = np.maximum(np.rint(yesterday + yesterday * market.gap * _normal(_hash(day, market.seed * 8 + _GAP))), 2.0)
+    open_ = np.maximum(np.rint(yesterday + yesterday * market.gap * _normal(hashed(day, market.seed * 8 + _GAP))), 2.0)
     close = np.maximum(np.rint(today), 2.0)
     up, down = (np.rint(sigma * _excess(seed, shift)) for shift in (0, 16))
     high = np.maximum(open_, close) + up
     low = np.maximum(np.minimum(open_, close) - down, 1.0)
     shares = _shares_per_first_share(market, day)
-    mood = (64 + (_hash(day, market.seed * 8 + _MOOD) >> np.uint64(56)).astype(np.int64)) * shares  # 64 to 319
+    mood = (64 + (hashed(day, market.seed * 8 + _MOOD) >> np.uint64(56)).astype(np.int64)) * shares  # 64 to 319
     weight = 20 * minutes  # about the sum of the weights
     share = np.maximum(market.volume * market.lots_per_unit * mood // (weight * 192), 1)
     ticks = [column.astype(np.int64) for column in (open_, high, low, close)]
@@ -227,7 +227,7 @@ def _brownian(market: Market, step: Ints) -> Floats:
         width = 1 << level
         hat = 1.0 - np.abs((step & (width - 1)) * (2.0 / width) - 1.0)
         height = 2.0 ** (level // 2) * (1.0 if level % 2 == 0 else 1.4142135623730951) / 2.0
-        walk += _normal(_hash((step >> level) * 64 + level, market.seed * 8 + _LEVEL)) * height * hat
+        walk += _normal(hashed((step >> level) * 64 + level, market.seed * 8 + _LEVEL)) * height * hat
     return walk
 
 
@@ -255,12 +255,12 @@ def _minutes(market: Market, block: Sequence[Session], until: int) -> tuple[Colu
     day, opening = (np.array([getattr(d, name) for d in block], np.int64)[:, None] for name in ("day", "open_minute"))
     at = _anchors(market, day[:, 0], np.full(len(block), n, np.int64))
     time = opening + np.arange(n)
-    noise = _hash(time, market.seed * 8 + _MINUTE)
+    noise = hashed(time, market.seed * 8 + _MINUTE)
     edges = _path(at, noise)
     open_, close = edges[:, :-1], edges[:, 1:]
     wick = at.sigma[:, None] * (0.8 / 1024.0) / np.sqrt(float(n))
-    high = np.minimum(np.maximum(open_, close) + np.rint(_bits(noise, 36, 10) * wick), at.high[:, None])
-    low = np.maximum(np.minimum(open_, close) - np.rint(_bits(noise, 46, 10) * wick), at.low[:, None])
+    high = np.minimum(np.maximum(open_, close) + np.rint(bits(noise, 36, 10) * wick), at.high[:, None])
+    low = np.maximum(np.minimum(open_, close) - np.rint(bits(noise, 46, 10) * wick), at.low[:, None])
     columns = (time, open_, high, low, close, _volumes(at, noise))
     made = Columns(*(column.astype(np.int64, copy=False).reshape(-1) for column in columns))
     sessions_ = np.broadcast_to(opening, time.shape).reshape(-1)
@@ -295,11 +295,11 @@ def _path(at: Days, noise: Hashes) -> Floats:
 
 def _knots(at: Days, n: int) -> tuple[Ints, Floats]:
     """Where the path is pinned, and to what: edges 0 < a < b < n."""
-    one = 1 + _bits(at.seed, 32, 15) % (n - 1)
-    other = 1 + _bits(at.seed, 47, 15) % (n - 2)
+    one = 1 + bits(at.seed, 32, 15) % (n - 1)
+    other = 1 + bits(at.seed, 47, 15) % (n - 2)
     other += other >= one
     knots = np.stack([0 * one, np.minimum(one, other), np.maximum(one, other), 0 * one + n], axis=1)
-    is_high_first = (at.close < at.open) ^ (_bits(at.seed, 62, 2) == 0)
+    is_high_first = (at.close < at.open) ^ (bits(at.seed, 62, 2) == 0)
     first, second = np.where(is_high_first, (at.high, at.low), (at.low, at.high))
     return knots, np.stack([at.open, first, second, at.close], axis=1).astype(np.float64)
 
@@ -308,9 +308,9 @@ def _volumes(at: Days, noise: Hashes) -> Ints:
     """Two neighbours trade twice their weight's share together; a hash says how they divide it."""
     days, n = noise.shape
     pair = at.share[:, None] * np.array(_weights(n)[::2], np.int64)
-    bits = noise[:, ::2]
-    more = (pair * _bits(bits, 57, 7)) >> 7
-    more = np.where(bits >> np.uint64(56) & np.uint64(1), more, -more)
+    half = noise[:, ::2]
+    more = (pair * bits(half, 57, 7)) >> 7
+    more = np.where(half >> np.uint64(56) & np.uint64(1), more, -more)
     volume = np.empty((days, n), np.int64)
     volume[:, ::2] = pair + more
     volume[:, 1::2] = pair - more
@@ -368,7 +368,7 @@ def _joined(parts: Sequence[Columns]) -> Columns:
 # Noise
 
 
-def _hash(at: Ints, seed: int) -> Hashes:
+def hashed(at: Ints, seed: int) -> Hashes:
     """64 bits that look random. Source: the finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
     x = at.astype(np.uint64)
     x *= np.uint64(0x9E3779B97F4A7C15)
@@ -381,7 +381,7 @@ def _hash(at: Ints, seed: int) -> Hashes:
     return x
 
 
-def _bits(hashes: Hashes, shift: int, width: int) -> Ints:
+def bits(hashes: Hashes, shift: int, width: int) -> Ints:
     return (hashes >> np.uint64(shift) & np.uint64(2**width - 1)).astype(np.int64)
 
 
@@ -391,13 +391,13 @@ def _bits12(hashes: Hashes, shift: int) -> Ints:
 
 def _normal(hashes: Hashes) -> Floats:
     """Nearly standard normal: the sum of four uniform numbers of 16 bits."""
-    total = _bits(hashes, 0, 16) + _bits(hashes, 16, 16) + _bits(hashes, 32, 16) + _bits(hashes, 48, 16)
+    total = bits(hashes, 0, 16) + bits(hashes, 16, 16) + bits(hashes, 32, 16) + bits(hashes, 48, 16)
     return np.asarray((total - 131070.0) / 37837.22)
 
 
 def _excess(hashes: Hashes, shift: int) -> Floats:
     """How far a day's extreme lies beyond its open and close: 0.05 to 0.85 sigma, mostly little."""
-    uniform = _bits(hashes, shift, 16) / 65536.0
+    uniform = bits(hashes, shift, 16) / 65536.0
     return 0.05 + 0.8 * uniform * uniform
 
 

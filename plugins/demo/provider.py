@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from markets import MARKETS, Market
 
-from timebase.sdk import Bars, CorporateAction, HistoryRequest, Instrument, Provider, SymbolNotFound
+from timebase.sdk import Bars, CorporateAction, HistoryRequest, Instrument, Provider, Stream, SymbolNotFound
 
 MINUTE_US = 60_000_000
 DAY_US = 1440 * MINUTE_US
@@ -25,6 +25,12 @@ class Demo(Provider):
         if market is None:
             raise SymbolNotFound(f"the demo invents prices for {', '.join(MARKETS)} only, not for {request.symbol}")
         return _answer(market, request, self.now_us())
+
+    async def stream(self, stream: Stream) -> None:
+        """Trades and quotes as the clock goes; the trades of a minute make the bar that history has for it."""
+        from live import follow
+
+        await follow(stream, self.now_us)
 
     def symbols(self, query: str, limit: int) -> Sequence[Instrument]:
         found = (market.instrument for market in MARKETS.values())

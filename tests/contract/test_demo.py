@@ -12,15 +12,18 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 import pytest
+import trio
+import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from timebase.house import MANIFESTS, PLUGINS
 from timebase.manifest.load import load_manifest
 from timebase.model.timerange import DAY_US, MINUTE_US, to_us
-from timebase.sdk import AssetClass, Bars, CorporateAction, HistoryRequest, Interval, SymbolNotFound
-from timebase.sdk.contract import check
+from timebase.sdk import AssetClass, Bars, CorporateAction, HistoryRequest, Interval, SymbolNotFound, Unsupported
+from timebase.sdk.contract import check, check_stream
 from timebase.sdk.entrypoint import load_provider
+from timebase.sdk.rehearsal import open_rehearsal
 
 ENTRYPOINT = f"{PLUGINS}/demo/provider.py:Demo"
 Demo = load_provider(ENTRYPOINT)
@@ -386,3 +389,115 @@ def test_it_is_small_while_nobody_asks() -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=PLUGINS.parent)
     assert float(told.stdout) < 60
+
+
+# Live
+
+
+def tapes(symbol: str, start: datetime, minutes: int) -> pd.DataFrame:
+    """The trades and quotes of some minutes, straight from the tape."""
+    import tape
+    from markets import MARKETS
+
+    first = to_us(start) // MINUTE_US
+    found = (tape.tape(MARKETS[symbol], minute) for minute in range(first, first + minutes))
+    parts = [pd.DataFrame(part._asdict()) for part in found if part is not None]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=tape.Tape._fields)
+
+
+@pytest.mark.parametrize("symbol", SYMBOLS)
+@pytest.mark.parametrize("start", [utc(2024, 3, 8, 14, 20), utc(2024, 6, 13, 13, 50), utc(2003, 1, 6, 16, 40)])
+def test_the_trades_of_a_minute_make_its_bar_exactly(symbol: str, start: datetime) -> None:
+    end = start + timedelta(hours=1)
+    bars = ask(symbol, "1m", start, end)
+    trades = tapes(symbol, start, 60)
+    minutes = trades.groupby(trades.time // MINUTE_US * MINUTE_US)
+    built = minutes.agg(open=("price", "first"), high=("price", "max"), low=("price", "min"), close=("price", "last"))
+    assert built.index.tolist() == bars.time.tolist()
+    for name in ("open", "high", "low", "close"):
+        assert (built[name].to_numpy() == bars[name].to_numpy()).all()
+    assert np.allclose(minutes["size"].sum(), bars.volume, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("symbol", SYMBOLS)
+def test_the_tape_is_sane(symbol: str) -> None:
+    trades = tapes(symbol, utc(2024, 6, 11, 13, 0), 90)
+    assert (trades.time.diff()[1:] > 0).all()
+    assert (trades.id.diff()[1:] > 0).all()
+    assert (trades["size"] >= 0).all()
+    assert set(trades.side) == {-1, 1}
+    assert (trades.bid > 0).all()
+    assert (trades.bid < trades.ask).all()
+    assert ((trades.price == trades.bid) | (trades.price == trades.ask)).all()
+    assert trades.groupby(trades.time // 1_000_000).size().between(1, 2).all()
+
+
+def test_every_machine_has_the_same_tape() -> None:
+    trades = tapes("DEMO-CRYPTO", utc(2024, 1, 1), 60)
+    digest = hashlib.sha256(b"".join(trades[name].to_numpy().tobytes() for name in trades.columns)).hexdigest()
+    assert digest[:16] == "ed1815e7a78adb46"
+
+
+def test_nobody_trades_while_the_market_is_closed() -> None:
+    assert not len(tapes("DEMO-STOCK", utc(2024, 6, 15, 13), 600))  # a Saturday
+    assert not len(tapes("DEMO-HALT", utc(2024, 6, 11, 16, 0), 5))
+
+
+class DemoRuns(Demo):  # type: ignore[valid-type,misc]
+    """The demo with its clock set to `start` when it is made; from then on it runs with trio's."""
+
+    backend = "trio"
+
+    def __init__(self, start: datetime) -> None:
+        super().__init__()
+        self._start_us = to_us(start)
+        self._began = trio.current_time()
+
+    def now_us(self) -> int:
+        return self._start_us + int((trio.current_time() - self._began) * 1_000_000)
+
+
+async def test_the_stream_tells_the_tape_as_the_clock_goes(autojump_clock: trio.testing.MockClock) -> None:
+    start = utc(2024, 6, 11, 14, 29, 30)
+    async with open_rehearsal(DemoRuns(start)) as core:
+        coin, quotes = core.subscribe("DEMO-CRYPTO"), core.subscribe("DEMO-STOCK", "quotes")
+        told: dict[object, list[tuple[float, ...]]] = {coin: [], quotes: []}
+        pulses = []
+        while to_us(start) + 150_000_000 > (pulses or [0])[-1]:
+            heard = await core.next()
+            assert heard.error is None
+            told[heard.feed] += heard.rows
+            now_us = to_us(start) + int(trio.current_time() * 1_000_000)
+            assert all(row[0] <= now_us for row in heard.rows)
+            assert all(row[0] > pulses[-1] for row in heard.rows if pulses)
+            if heard.pulse_us is not None and heard.feed == coin:
+                pulses.append(heard.pulse_us)
+    assert len(pulses) == 151
+    want = tapes("DEMO-CRYPTO", utc(2024, 6, 11, 14, 29), 4)
+    want = want[(want.time > to_us(start)) & (want.time <= pulses[-1])]
+    assert [row[:5] for row in told[coin]] == list(
+        want[["time", "price", "size", "side", "id"]].itertuples(index=False, name=None)
+    )
+    wanted = tapes("DEMO-STOCK", utc(2024, 6, 11, 14, 29), 4)
+    assert [row[0] for row in told[quotes]] == [at for at in wanted.time if to_us(start) < at <= pulses[-1]]
+
+
+async def test_a_closed_market_is_quiet_and_its_pulse_goes_on(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_rehearsal(DemoRuns(utc(2024, 6, 15, 15))) as core:
+        core.subscribe("DEMO-STOCK")
+        heard = [await core.next() for _ in range(31)]
+    assert heard[0].is_up
+    assert [one.pulse_us is not None for one in heard[1:]] == [True] * 30
+
+
+async def test_it_refuses_what_it_does_not_stream(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_rehearsal(DemoRuns(NOW)) as core:
+        core.subscribe("AAPL")
+        assert isinstance((await core.next()).error, SymbolNotFound)
+        core.subscribe("DEMO-STOCK", "bars", "1m")
+        assert isinstance((await core.next()).error, Unsupported)
+
+
+@pytest.mark.parametrize("kind", ["trades", "quotes"])
+def test_its_streams_keep_what_every_stream_must_keep(kind: str) -> None:
+    assert check_stream(Demo(), "DEMO-CRYPTO", kind, rows=2) == []

@@ -13,12 +13,15 @@ import trio
 
 from timebase.errors import AuthFailed, RateLimited, SymbolNotFound, Unavailable, Unsupported
 from timebase.link.address import open_run_directory
+from timebase.link.inflow import Delivery
 from timebase.link.provider_link import ProviderLink, open_link
 from timebase.model.bars import Bars
 from timebase.model.demand import Demand
+from timebase.model.feed import Feed, FeedKind
 from timebase.model.instrument import AssetClass, CorporateAction, Instrument
 from timebase.model.interval import Interval
 from timebase.model.series import Series
+from timebase.model.ticks import Trades
 from timebase.model.timerange import DAY_US, MINUTE_US, TimeRange
 
 PROVIDER = Path(__file__).parent / "node_provider" / "provider.mjs"
@@ -92,7 +95,7 @@ async def run_until_gone(peer: Node) -> None:
 
 async def test_it_shakes_hands_answers_pings_and_logs() -> None:
     async with node() as peer:
-        assert await peer.hello() == ("history", "symbols")
+        assert await peer.hello() == ("history", "symbols", "stream")
         assert peer.link.peer == "node-plain/1"
         await peer.link.ping()
         assert peer.logged == [("info", "node is set up, grüezi")]
@@ -163,6 +166,79 @@ async def test_it_names_its_symbols() -> None:
     async with node() as peer:
         await peer.hello()
         assert await peer.link.symbols("N", 5) == (Instrument(0, "NODE", AssetClass.STOCK, "Node Ltd"),)
+
+
+def a_feed(id_: int, symbol: str = "NODE", kind: FeedKind = FeedKind.TRADES) -> Feed:
+    return Feed(id_, kind, Instrument(1, symbol, AssetClass.STOCK), "node")
+
+
+async def taken(peer: Node) -> Delivery:
+    delivery = await peer.link.next_delivery()
+    assert delivery is not None
+    peer.link.delivered()
+    return delivery
+
+
+async def test_its_trades_arrive_as_it_computed_them_while_feeds_come_and_go() -> None:
+    async with node() as peer:
+        await peer.hello()
+        one, two = a_feed(1), a_feed(2)
+        peer.link.subscribe(one)
+        first = await taken(peer)
+        assert [(arrival.feed, arrival.is_up) for arrival in first.arrivals] == [(one, True)]
+        peer.link.subscribe(two)
+        parts: dict[int, list[Trades]] = {1: [], 2: []}
+        while sum(map(len, parts[2])) < 2_000:
+            for arrival in (await taken(peer)).arrivals:
+                parts[arrival.feed.id] += [] if arrival.trades is None else [arrival.trades]
+        peer.link.unsubscribe(one)
+        later = [arrival for _ in range(5) for arrival in (await taken(peer)).arrivals]
+        assert {arrival.feed.id for arrival in later} == {2}
+        for told in parts.values():
+            trades = Trades.concat(told)
+            numbers = np.arange(1, len(trades) + 1)
+            assert (trades.id == numbers).all()
+            assert (trades.time == 1_577_836_800_000_000 + 1_000 * numbers).all()
+            assert (trades.price == 100 + numbers % 1_000 / 8).all()
+            assert (trades.size == 0.5).all()
+            assert (trades.side == numbers % 3 - 1).all()
+            assert not trades.flags.any()
+
+
+async def test_its_stream_waits_for_credit_and_goes_on_without_a_gap() -> None:
+    async with node() as peer:
+        await peer.hello()
+        peer.link.subscribe(a_feed(1))
+        await peer.link.next_delivery()
+        await trio.sleep(0.3)  # of a core that takes nothing; a hundred times what fits its credit
+        await peer.link.ping()
+        ids: list[int] = []
+        while len(ids) < 3_000:
+            for arrival in (await taken(peer)).arrivals:
+                ids += [] if arrival.trades is None else arrival.trades.id.tolist()
+        assert ids == list(range(1, len(ids) + 1))
+
+
+async def test_its_pulse_says_how_far_it_is() -> None:
+    async with node() as peer:
+        await peer.hello()
+        peer.link.subscribe(a_feed(1))
+        newest = pulse_us = 0
+        while not pulse_us:
+            for arrival in (await taken(peer)).arrivals:
+                newest = newest if arrival.trades is None else int(arrival.trades.time[-1])
+                pulse_us = arrival.pulse_us or 0
+        assert pulse_us == newest
+
+
+async def test_it_refuses_feeds_that_it_does_not_have() -> None:
+    async with node() as peer:
+        await peer.hello()
+        for feed, kind in ((a_feed(1, "OTHER"), SymbolNotFound), (a_feed(2, kind=FeedKind.QUOTES), Unsupported)):
+            peer.link.subscribe(feed)
+            ((ended, error),) = (await taken(peer)).ends
+            assert ended == feed
+            assert isinstance(error, kind)
 
 
 async def test_it_leaves_when_asked() -> None:

@@ -42,6 +42,7 @@ class Backlog:
         self._open = _Segment()
         self._segments = deque([self._open])
         self._wanted: frozenset[int] = frozenset()
+        self.strays = 0  # rows of feeds that were not wanted
 
     @property
     def is_full(self) -> bool:
@@ -85,6 +86,7 @@ class Backlog:
             if self.is_full:
                 return False
             if feed not in self._wanted:
+                self.strays += 1
                 return True
             columns = self._columns(kind, feed)
             try:
@@ -101,6 +103,7 @@ class Backlog:
         with self._lock:
             rows = len(columns[0])
             if feed not in self._wanted:
+                self.strays += rows - first
                 return rows
             end = min(rows, first + max(0, self._limit - self._count)) if not self.is_full else first
             if end > first:

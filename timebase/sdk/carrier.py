@@ -28,6 +28,10 @@ class Carrier:
         self._is_idle = False
         self._pulse_at = 0.0
 
+    @property
+    def strays(self) -> int:
+        return self._backlog.strays
+
     async def run(self) -> None:
         """Carry until cancelled."""
         while True:

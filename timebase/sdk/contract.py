@@ -1,5 +1,7 @@
 """What every provider must keep, as numbered checks that run on any of them, without a server.
 
+Those of streams, S1 to S8, are in `stream_contract`.
+
 D1  there are bars in the range that was chosen for the test
 D2  columns are finite; low <= open, close <= high; volume >= 0
 D3  time ascends strictly, within a page and from page to page
@@ -26,7 +28,10 @@ from timebase.model.timerange import DAY_US, to_datetime
 from timebase.sdk.answering import answer_history, call, typed
 from timebase.sdk.bars import NAMES, Bars
 from timebase.sdk.provider import HistoryRequest, Part, Provider
+from timebase.sdk.stream_contract import check_stream
 from timebase.wire.instruments import ACTION_KINDS
+
+__all__ = ["check", "check_stream"]
 
 CLOSE_S = 5.0
 UNKNOWN_SYMBOL = "NO-SUCH-SYMBOL"

@@ -72,6 +72,11 @@ class Rehearsal:
         """What it had sent before may still be heard."""
         self._streaming.unsubscribe(feed.id)
 
+    @property
+    def strays(self) -> int:
+        """Rows that were put for feeds that are not wanted, and dropped."""
+        return self._streaming.strays
+
     async def next(self) -> Heard:
         """The next that is heard, of whichever feed; how long to wait is the caller's word."""
         await anyio.lowlevel.checkpoint()

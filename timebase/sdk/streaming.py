@@ -36,6 +36,11 @@ class Streaming:
         self._ended = anyio.Event()
         self._is_leaving = False
 
+    @property
+    def strays(self) -> int:
+        """Rows that were put for feeds that were not wanted."""
+        return self._carrier.strays
+
     async def run(self) -> None:
         """Until cancelled, or `leave`."""
         try:

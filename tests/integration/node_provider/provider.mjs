@@ -1,5 +1,5 @@
 // A TimeBase provider in plain Node.js, written from schema/protocol.md alone: no package, no code of TimeBase.
-// It knows one symbol, NODE: a bar per period whose prices can be computed by whoever tests it.
+// It knows one symbol, NODE: bars and trades whose prices can be computed by whoever tests it.
 
 import net from "node:net";
 
@@ -201,6 +201,54 @@ async function history({ id, symbol, interval, start, end }) {
   send("end", id, { warnings: ["these prices are computed"] });
 }
 
+// --- the stream ----------------------------------------------------------------------------------------------------
+
+const EPOCH_US = 1577836800000000;
+const MOST_WAITING = 1000;
+const feeds = new Map(); // id -> {next, waiting: numbers of trades that have not gone out}
+let streamCredit = 0;
+
+function subscribe({ id, kind, symbol }) {
+  if (kind !== "trades") return send("error", id, { code: "unsupported", message: `no ${kind} here` });
+  if (symbol !== "NODE") return send("error", id, { code: "unknown_symbol", message: `no ${symbol} here` });
+  feeds.set(id, { next: 1, waiting: [] });
+  send("feed", 0, { feeds: [id], is_up: true });
+}
+
+function flush() {
+  const full = [...feeds].filter(([, feed]) => feed.waiting.length > 0);
+  if (streamCredit === 0 || full.length === 0) return;
+  streamCredit -= 1;
+  const counts = full.map(([, feed]) => feed.waiting.length);
+  const numbers = full.flatMap(([, feed]) => feed.waiting.splice(0));
+  send("trades", 0, {
+    feeds: full.map(([id]) => id),
+    counts,
+    time: int64s(numbers.map((n) => EPOCH_US + 1000 * n)),
+    price: float64s(numbers.map((n) => 100 + (n % 1000) / 8)),
+    size: float64s(numbers.map(() => 0.5)),
+    side: int64s(numbers.map((n) => (n % 3) - 1)),
+    trade_id: int64s(numbers),
+  });
+}
+
+function grow() {
+  for (const feed of feeds.values()) {
+    for (let n = 0; n < 10 && feed.waiting.length < MOST_WAITING; n += 1) feed.waiting.push(feed.next++);
+  }
+  flush();
+}
+
+function pulse() {
+  const quiet = [...feeds].filter(([, feed]) => feed.waiting.length === 0);
+  for (const [id, feed] of quiet) send("pulse", 0, { feeds: [id], time: EPOCH_US + 1000 * (feed.next - 1) });
+}
+
+setInterval(grow, 1);
+setInterval(pulse, 100);
+
+// --- one question --------------------------------------------------------------------------------------------------
+
 async function answer(message) {
   waitingForCredit.set(message.id, { credit: message.credit, wake: () => {}, isCancelled: false });
   try {
@@ -214,12 +262,16 @@ async function answer(message) {
 const on = {
   hello: (message) => {
     hello = message;
+    streamCredit = message.stream_credit;
     if (message.secrets.key === "wrong") send("error", message.id, { code: "auth", message: "the key is wrong" });
-    else send("ready", message.id, { methods: ["history", "symbols"] });
+    else send("ready", message.id, { methods: ["history", "symbols", "stream"] });
     send("log", 0, { level: "info", message: `${message.slug} is set up, grüezi` });
   },
   history: answer,
+  subscribe,
+  unsubscribe: ({ id }) => feeds.delete(id),
   credit: ({ id, n }) => {
+    if (id === 0) return (streamCredit += n), flush();
     const question = waitingForCredit.get(id);
     if (question) (question.credit += n), question.wake();
   },
