@@ -3,8 +3,10 @@
 import gzip
 import json
 import logging
+import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, pairwise
 from pathlib import Path
@@ -21,6 +23,7 @@ from timebase.house import MANIFESTS, PLUGINS
 from timebase.manifest.load import load_manifest
 from timebase.model.feed import FeedKind
 from timebase.sdk import BUY, SELL, Malformed, SymbolNotFound
+from timebase.sdk.contract import check_stream
 from timebase.sdk.entrypoint import load_provider
 from timebase.sdk.rehearsal import Heard, Rehearsal, open_rehearsal
 
@@ -492,6 +495,51 @@ def test_klines_come_forming_and_closed_once(market: Market, shared_data: Path) 
 
     Exchange(market.rest).list("SUSHIUSDT", "1m", [])
     rehearse(market, act)
+
+
+# Contract
+
+
+def quote(number: int) -> str:
+    data = {"u": number, "s": "BTCUSDT", "b": "61837.63", "B": "3.5", "a": "61837.64", "A": f"{number}.5"}
+    return json.dumps({"stream": QUOTES, "data": data})
+
+
+def kline(number: int) -> str:
+    opened_ms = FIRST_MS // 60_000 * 60_000
+    data = {"t": opened_ms, "o": "9.5", "h": "9.75", "l": "9.25", "c": "9.5", "v": f"{number}.5", "x": False}
+    return json.dumps({"stream": MINUTES, "data": {"e": "kline", "E": FIRST_MS + number, "k": data}})
+
+
+@contextmanager
+def flowing(market: Market, make: Callable[[int], str]) -> Iterator[None]:
+    """A market that never rests."""
+    is_over = threading.Event()
+
+    def send() -> None:
+        for number in count(1):
+            market.streams.play([make(number)])
+            if is_over.wait(0.01):
+                return
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("kind", "interval", "make"),
+    [("trades", None, lambda n: trade(n, FIRST_MS + n)), ("quotes", None, quote), ("bars", "1m", kline)],
+)
+def test_it_keeps_what_every_stream_must_keep(
+    market: Market, kind: str, interval: str | None, make: Callable[[int], str]
+) -> None:
+    with flowing(market, make):
+        assert check_stream(market.provider(), "BTC-USDT", kind, interval) == []
 
 
 # Claims

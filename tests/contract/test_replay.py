@@ -25,7 +25,7 @@ from timebase.model.timerange import MINUTE_US, SECOND_US
 from timebase.replay import Replay as Desk
 from timebase.replay import channels
 from timebase.sdk import HistoryRequest, Interval, Malformed, SymbolNotFound, Unsupported, Upstream
-from timebase.sdk.contract import check
+from timebase.sdk.contract import check, check_stream
 from timebase.sdk.entrypoint import load_provider
 from timebase.sdk.rehearsal import Heard, Rehearsal, open_rehearsal
 
@@ -470,6 +470,12 @@ def test_what_has_not_been_played_is_not_given_away(desk: Desk, folder: Path, ta
     with pytest.raises(Unsupported, match="played up to 2024-08-09T00:05:30"):
         next(pages)
     assert "begins at 2024-08-09T00:00:00" in request.warnings[0]
+
+
+def test_it_keeps_what_every_stream_must_keep(desk: Desk, folder: Path, tmp_path: Path) -> None:
+    tape = Tape("BTC-USDT", str(write_csv(tmp_path / "long.csv", rows(20_000))))
+    desk.give(tapes=(tape,), speed=100.0)
+    assert check_stream(Replay(cache_dir=folder), "BTC-USDT") == []
 
 
 # Real days

@@ -2,13 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 import yfinance
-from recorded.vendor import Answer, Vendor, open_vendor
+from recorded.vendor import Answer, Seen, Vendor, open_vendor
 from recorded.yahoo import CHART, TOO_MANY, Yahoo
 
 from timebase.house import MANIFESTS, PLUGINS
@@ -16,6 +17,7 @@ from timebase.manifest.load import load_manifest
 from timebase.model.feed import FeedKind
 from timebase.model.timerange import MINUTE_US, to_us
 from timebase.sdk import Bars, Interval, RateLimited, SymbolNotFound, Unsupported
+from timebase.sdk.contract import check_stream
 from timebase.sdk.entrypoint import load_provider
 from timebase.sdk.rehearsal import Heard, Rehearsal, open_rehearsal
 
@@ -225,6 +227,22 @@ def test_what_yahoo_does_not_have_is_refused(
         assert isinstance((await core.next()).error, error)
 
     rehearse(yahoo.vendor, tmp_path, act)
+
+
+def test_it_keeps_what_every_stream_must_keep(yahoo: Yahoo, tmp_path: Path) -> None:
+    recording = yahoo.symbols["BTC-USD"]
+    *before, running = recording.rows["1m"]
+    volumes = count(1)
+
+    def chart(seen: Seen) -> Answer:
+        recording.rows["1m"] = [*before, (*running[:5], float(next(volumes)))]
+        return yahoo.chart(seen)
+
+    yahoo.vendor.serve(CHART, chart)
+    yfinance.data.SingletonMeta._instances.clear()
+    options = {"base_url": yahoo.vendor.url, "timeout": 10, "poll_seconds": 0.05}
+    provider = YahooFinance(options=options, cache_dir=tmp_path)
+    assert check_stream(provider, "BTC-USD", "bars", "1m", rows=2, lateness_s=120, settle_s=3) == []
 
 
 def test_the_manifest_says_that_only_bars_are_streamed() -> None:
