@@ -19,7 +19,7 @@ from tape_clock import TapeClock
 from tapes import Trades, load
 
 from timebase.model.replay import ReplayOrder, ReplayState, TapeState
-from timebase.sdk import FeedKind, ProviderError, Stream, Subscription, SymbolNotFound, Unsupported, Upstream
+from timebase.sdk import FeedKind, ProviderError, Stream, Subscription, Unsupported, Upstream
 
 TICK_S = 0.05
 WRITE_S = 0.25
@@ -68,6 +68,8 @@ class Player:
         self._clock = TapeClock(0, 1.0, False, anyio.current_time())
         self._error = ""
         self._fed: set[Subscription] = set()  # the feeds that have been told they are up
+        self._spent: set[Subscription] = set()  # those that were, with a tape that has been taken out
+        self._waiting: set[Subscription] = set()  # those that have been told that there is no tape for them
         self._written: ReplayState | None = None
         self._written_s = self._pulsed_s = 0.0
 
@@ -95,6 +97,7 @@ class Player:
         if order == before:
             return
         self._order = order
+        self._waiting.clear()  # they shall hear what it means for them
         if order.tapes != before.tapes:
             await self._change_tapes(order)
         elif order.position_us is not None:
@@ -108,8 +111,12 @@ class Player:
                 self._deck = Deck(await run_sync(partial(load, order.tapes)))
         except ProviderError as error:
             self._error = str(error)
-            self._log.error("%s", error)
-        await self._end_all("another tape was put in")
+            self._log.warning("%s", error)
+        if self._deck.tapes:
+            await self._end_all("another tape was put in")
+        elif self._fed:
+            await self._stream.down("the tape was taken out", *self._fed)
+            self._spent, self._fed = self._spent | self._fed, set()
         before_us = self._deck.begin_us - 1 if self._deck.tapes else 0
         start_us = max(before_us, self._papers.start_us(order))
         self._clock = TapeClock(start_us, order.speed, order.is_playing, anyio.current_time())
@@ -124,24 +131,27 @@ class Player:
         self._clock = TapeClock(position_us, self._clock.speed, self._clock.is_running, now_s)
 
     async def _end_all(self, reason: str) -> None:
-        ended, self._fed = self._fed, set()
+        ended, self._fed, self._spent = self._fed | self._spent, set(), set()
         for feed in ended:
             await self._stream.refuse(feed, Upstream(reason))
 
     # --- feeds ---
 
     async def _greet(self, wanted: Iterable[Subscription]) -> None:
-        self._fed &= set(wanted)
-        for feed in set(wanted) - self._fed:
+        """A feed without a tape waits for one: it may be on the next that is put in."""
+        for known in (self._fed, self._spent, self._waiting):
+            known.intersection_update(wanted)
+        for feed in set(wanted) - self._fed - self._spent:
             if feed.kind is not FeedKind.TRADES:
                 await self._stream.refuse(feed, Unsupported("a tape holds trades; bars are built from them"))
-            elif self._error:
-                await self._stream.refuse(feed, Upstream(self._error))
-            elif feed.symbol not in self._deck.tapes:
-                await self._stream.refuse(feed, SymbolNotFound(f"there is no tape of {feed.symbol} in the replay"))
-            else:
+            elif feed.symbol in self._deck.tapes:
+                self._waiting.discard(feed)
                 self._fed.add(feed)
                 await self._stream.up(feed)
+            elif feed not in self._waiting:
+                self._waiting.add(feed)
+                lacking = f"there is no tape of {feed.symbol} in the replay"
+                await self._stream.down(self._error or lacking, feed)
 
     async def _play(self) -> None:
         if not self._deck.tapes or not self._fed:
