@@ -76,6 +76,20 @@ def build_parser() -> argparse.ArgumentParser:
     new = plugin_commands.add_parser("new", help="write the skeleton of a new provider, with a test")
     new.add_argument("name", help='as in "my-vendor"')
     new.add_argument("--folder", metavar="DIR", default="manifests", help="where to put it (default ./manifests)")
+    what = "a folder that holds a config.yaml, or a zip or tar.gz of one"
+    install = plugin_commands.add_parser(
+        "install", help="give a provider to the server", description="The server checks it, keeps it and runs it."
+    )
+    install.add_argument("path", metavar="PATH", help=what)
+    update = plugin_commands.add_parser("update", help="put another version in an installed provider's place")
+    update.add_argument("slug", metavar="SLUG", help="as `timebase providers` lists it")
+    update.add_argument("path", metavar="PATH", help=what)
+    remove = plugin_commands.add_parser(
+        "remove",
+        help="end a provider and take its folder away",
+        description="What it brought stays stored. Bundled providers can only be disabled.",
+    )
+    remove.add_argument("slug", metavar="SLUG", help="as `timebase providers` lists it")
     return parser
 
 

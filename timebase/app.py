@@ -42,9 +42,11 @@ from timebase.router.router import Router
 from timebase.router.rules import parse_rules
 from timebase.router.settings import RouterSettings
 from timebase.storage.housekeeping import Retention, run_housekeeping
+from timebase.storage.roll_up import run_roll_up
 from timebase.storage.spool import Spool, open_spool
 from timebase.storage.store import Store, open_store
 from timebase.storage.writer import run_writer
+from timebase.supervisor.install import Installer
 from timebase.supervisor.process import Home
 from timebase.supervisor.roster import Roster
 from timebase.supervisor.settings import SupervisorSettings
@@ -62,6 +64,7 @@ async def run(settings: Settings, stop: trio.Event, started: Callable[[int], Non
     """
     with open_spool(settings.data_dir / "spool", settings.spool_mb << 20) as spool:
         async with store_of(settings) as store:
+            await store.upkeep.apply_aliases(settings.aliases)
             await _serve(settings, store, spool, stop, started)
 
 
@@ -86,10 +89,13 @@ async def _serve(
             await actors.start(providers, "registrar", run_registrar, store, roster)
             await actors.start(providers, "pruner", run_pruner, router)
             await actors.start(providers, "housekeeping", run_housekeeping, store, retention_of(settings))
+            if store.has_timescale:
+                await actors.start(providers, "roll-up", run_roll_up, store)
             async with trio.open_nursery() as flights:  # they outlast the questions that are being answered
                 historian = historian_of(settings, store, spool, router, roster, tickets, flights)
                 async with trio.open_nursery() as clients:
-                    services = Services(roster, store, historian, router, replay_of(settings), actors.states)
+                    installer = Installer(supervised, roster)
+                    services = Services(roster, store, historian, router, installer, replay_of(settings), actors.states)
                     replies: ByteLru[object, bytes] = ByteLru(int((settings.cache_mb << 20) * (1 - BARS_SHARE)))
                     started(await actors.start(clients, "api", run_api, services, api_settings(settings), replies))
                     await stop.wait()
@@ -108,6 +114,7 @@ class Services:
     store: Store
     historian: Historian
     router: Router
+    installer: Installer
     replay: Replay
     states: Mapping[str, str]
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
@@ -160,6 +167,7 @@ def historian_of(
         router=router,
         roster=roster,
         tickets=tickets,
+        aliases=settings.aliases,
         nursery=nursery,
         refresh_s=settings.refresh_s,
         patience_s=settings.patience_s,

@@ -5,8 +5,10 @@
 
 import ipaddress
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, date, datetime, time
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +17,9 @@ import yaml
 
 from timebase import house
 from timebase.errors import ConfigError
+from timebase.model.alias import Alias, Aliases
+from timebase.model.instrument import canonical_symbol
+from timebase.model.timerange import to_us
 
 DEFAULT_FILE = "timebase.yaml"
 PREFIX = "TIMEBASE_"
@@ -46,6 +51,7 @@ class Settings:
     retention_daily_days: int | None = None
     compress_after_days: int | None = 7
     routing: tuple[Mapping[str, object], ...] = ()
+    aliases: Aliases = field(default_factory=Aliases)
     providers: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -93,8 +99,9 @@ def read_settings(
     for name, value in (overrides or {}).items():
         given[name] = (value, "the command line")
     values = _parse_all(given, faults)
-    values.setdefault("manifests", default_manifests())
     settings = Settings(**values)  # type: ignore[arg-type]
+    if "manifests" not in values:
+        settings = replace(settings, manifests=default_manifests(settings.data_dir))
     if not settings.is_local and not settings.token:
         faults.append(
             f"host: {settings.host} is reachable from other machines, and no token protects it; set TIMEBASE_TOKEN to "
@@ -103,15 +110,36 @@ def read_settings(
     return settings, tuple(faults)
 
 
-def default_manifests() -> tuple[Path, ...]:
-    """The bundled manifests, and ./manifests when that is another folder."""
-    own = Path("manifests").absolute()
-    return (house.MANIFESTS,) if own == house.MANIFESTS or not own.is_dir() else (house.MANIFESTS, own)
+def default_manifests(data_dir: Path) -> tuple[Path, ...]:
+    """The bundled manifests, ./manifests when that is another folder, and what is installed while the server runs."""
+    own, installed = Path("manifests").absolute(), data_dir / "manifests"
+    return (house.MANIFESTS, *([own] if own != house.MANIFESTS and own.is_dir() else []), installed)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that notes keys which are written twice, where others let the last one win without a word."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.twice: list[tuple[int, str]] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                said = f"`{key.value}` is written twice, first on line {lines[key.value]}; write it once"
+                self.twice.append((line, said))
+            lines.setdefault(key.value, line)
+        return super().construct_mapping(node, deep)
 
 
 def _read(path: Path, is_asked_for: bool, faults: list[str]) -> Mapping[str, object]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        content = loader.get_single_data()
     except FileNotFoundError:
         if is_asked_for:
             faults.append(f"{path}: there is no such file; TIMEBASE_CONFIG or --config names it")
@@ -124,6 +152,7 @@ def _read(path: Path, is_asked_for: bool, faults: list[str]) -> Mapping[str, obj
         line = f":{mark.line + 1}" if mark else ""
         faults.append(f"{path}{line}: not valid YAML: {getattr(exc, 'problem', exc)}")
         return {}
+    faults += [f"{path}:{line}: {said}" for line, said in sorted(loader.twice)]
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -226,6 +255,39 @@ def _routing(value: object) -> tuple[Mapping[str, object], ...]:
     return tuple(MappingProxyType(rule) for rule in value)
 
 
+def _aliases(value: object) -> Aliases:
+    """Shape: a list of {symbol, from, was?, provider?}."""
+    if not isinstance(value, list):
+        raise ValueError("in the file, write a list, as in `- {symbol: META, from: 2022-06-09, was: FB}`")
+    aliases = [_alias(each) for each in value]
+    keys = Counter((each.symbol, each.provider, each.until_us) for each in aliases)
+    for (symbol, _, _), times in keys.items():
+        if times > 1:
+            raise ValueError(f"{symbol} changes its name {times} times on one day; keep one of them")
+    return Aliases.of(aliases)
+
+
+def _alias(given: object) -> Alias:
+    if not isinstance(given, dict) or not {"symbol", "from"} <= set(given) <= {"symbol", "from", "was", "provider"}:
+        raise ValueError(f"an alias has symbol, from and, where they apply, was and provider: {given!r}")
+    since, was, provider = _day(given["from"]), given.get("was"), given.get("provider")
+    return Alias(
+        symbol=canonical_symbol(_text(given["symbol"])),
+        until_us=to_us(datetime.combine(since, time(tzinfo=UTC))),
+        was=None if was is None else canonical_symbol(_text(was)),
+        provider=None if provider is None else _text(provider),
+    )
+
+
+def _day(value: object) -> date:
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(f"from: write a day as in 2022-06-09, not {value}") from None
+
+
 def _providers(value: object) -> Mapping[str, Mapping[str, object]]:
     """Shape: {slug: {enabled?, priority?, options?: {…}, secrets?: {…}, rate_limits?}}."""
     if not isinstance(value, dict) or not all(isinstance(own, dict) for own in value.values()):
@@ -263,6 +325,7 @@ SETTINGS = (
     Setting("retention_daily_days", _days, "daily and longer bars older than this are dropped; `never` keeps them"),
     Setting("compress_after_days", _days, "with TimescaleDB: chunks older than this are compressed; `never` does not"),
     Setting("routing", _routing, "rules that name the providers to prefer, first match wins (file only)"),
+    Setting("aliases", _aliases, "since when a symbol means its instrument, and what it went by before (file only)"),
     Setting("providers", _providers, "per provider: enabled, priority, options, secrets (file only)"),
 )
 # Variables of ours that are not settings: secrets of providers, the config file itself, the tests' database, the link.

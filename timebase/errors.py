@@ -6,6 +6,9 @@ TimeBaseError
 │   ├── BadParameter                 a parameter's value; says which values are allowed
 │   ├── UnknownSymbol                no provider knows it; says what is near
 │   ├── UnknownProvider
+│   ├── ProviderExists               one of that slug is there already
+│   ├── FixedProvider                it cannot be changed or removed over the API; it can be disabled
+│   ├── BadPackage                   an archive that cannot be installed: every fault
 │   └── NotSupported                 no provider can answer that kind of question
 ├── ProviderError                    upstream: ours to handle
 │   ├── RateLimited(retry_after_s)   ├── Upstream          ├── UpstreamTimeout
@@ -72,6 +75,30 @@ class UnknownProvider(RequestError):
         self.slug = slug
         self.known = tuple(known)
         super().__init__(f"there is no provider {slug}; there are: {', '.join(self.known) or 'none'}")
+
+
+class ProviderExists(RequestError):
+    code = "provider_exists"
+
+    def __init__(self, slug: str, folder: str) -> None:
+        self.slug = slug
+        super().__init__(f"there is a provider {slug} already, in {folder}")
+
+
+class FixedProvider(RequestError):
+    code = "fixed_provider"
+
+    def __init__(self, slug: str, why: str) -> None:
+        self.slug = slug
+        super().__init__(f"{slug} {why}: it can be neither updated nor removed; disable it instead")
+
+
+class BadPackage(RequestError):
+    code = "bad_package"
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(self.faults))
 
 
 class NotSupported(RequestError):

@@ -7,6 +7,7 @@ import orjson
 import trio
 
 from timebase.errors import StoreUnavailable
+from timebase.model.instrument import Instrument
 from timebase.storage.queries.providers import ProviderRow
 from timebase.storage.store import Store
 from timebase.supervisor.handle import DISABLED, ProviderState
@@ -31,22 +32,26 @@ async def run_registrar(
     on_change("")
     task_status.started()
     try:
+        known: tuple[Instrument, ...] = ()
         async for _ in seen:
-            await _register(store, roster)
+            known = await _register(store, roster, known)
     finally:
         roster.on_change.remove(on_change)
 
 
-async def _register(store: Store, roster: Roster) -> None:
+async def _register(store: Store, roster: Roster, known: tuple[Instrument, ...]) -> tuple[Instrument, ...]:
+    """Returns: the instruments that the store knows now, like `known` before; they may be thousands."""
     while True:
         try:
             await store.put_providers([_row(state) for state in roster.all()])
-            await store.upsert_instruments(roster.symbols())
+            listed = roster.symbols()
+            if listed != known:
+                await store.upsert_instruments(listed)
         except StoreUnavailable as exc:
             logger.info("providers are registered later: %s", exc)
             await trio.sleep(RETRY_S)
         else:
-            return
+            return listed
 
 
 def _row(state: ProviderState) -> ProviderRow:

@@ -81,11 +81,11 @@ def serving(new_database: Callable[[], str]) -> ServerMaker:
 
     @contextmanager
     def serve(home: Path, *, is_embedded: bool = False, **settings: Any) -> Iterator[Server]:
-        manifests = home / "manifests"
-        manifests.mkdir(parents=True, exist_ok=True)
+        own = home / "manifests"
+        own.mkdir(parents=True, exist_ok=True)
         if "database_url" not in settings and not (is_embedded and HAS_EMBEDDED):
             settings["database_url"] = new_database()
-        server = Server(home, [manifests], **settings)
+        server = Server(home, settings.pop("manifests", [own]), **settings)
         server.start()
         is_good = False
         try:

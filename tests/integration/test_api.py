@@ -12,7 +12,7 @@ import zstandard
 from prometheus_client.parser import text_string_to_metric_families
 from unit.api.fakes import BTC, STARTED_US, FakeServices, open_client
 
-from timebase.errors import AllProvidersFailed, ConfigError, NotSupported, StoreUnavailable
+from timebase.errors import AllProvidersFailed, BadPackage, ConfigError, NotSupported, StoreUnavailable
 from timebase.history.answer import Missing
 from timebase.model.demand import Question
 from timebase.model.interval import Interval
@@ -38,6 +38,7 @@ async def test_bars_come_as_columns_with_their_receipt() -> None:
     assert content["bars"]["time"] == [START_MS + n * DAY_MS for n in range(31)]
     assert content["meta"] == {
         "source": "store",
+        "resampled_from": None,
         "attempts": [{"provider": "demo", "outcome": "ok", "reason": "", "ms": 3}],
         "coverage": {"complete": True, "missing": []},
         "freshness": {"checked_at": STARTED_US // 1000, "fresh_until": None, "is_stale": False},
@@ -499,14 +500,16 @@ async def test_an_unknown_path_suggests_near_ones(path: str, near: str) -> None:
         ("PUT", "/health"),
         ("GET", "/api/v1/backfill"),
         ("OPTIONS", "/api/v1/providers"),
-        ("DELETE", "/api/v1/providers/demo"),
+        ("PUT", "/api/v1/providers/demo"),
     ],
 )
 async def test_a_wrong_method_names_the_right_ones(method: str, path: str) -> None:
+    allowed = {"/api/v1/backfill": "POST", "/api/v1/providers": "GET, HEAD, POST"}
     async with open_client(FakeServices()) as client:
         reply = await client.request(method, path)
     assert reply.status_code == 405
-    assert reply.headers["allow"] == ("POST" if path.endswith("backfill") else "GET, HEAD")
+    usual = "DELETE, GET, HEAD" if path.endswith("demo") else "GET, HEAD"
+    assert reply.headers["allow"] == allowed.get(path, usual)
 
 
 @pytest.mark.parametrize(
@@ -547,6 +550,99 @@ async def test_with_the_token_everything_is_told() -> None:
     assert "kind" not in stranger.json()["database"]
     assert stranger.json()["broken"] == ["bad"]
     assert friend.json()["database"]["kind"] == "fake"
+
+
+@pytest.mark.parametrize("path", ["/api/v1/data/AAPL", "/api/v1/providers", "/health", "/nowhere"])
+async def test_a_name_that_a_page_gave_itself_is_not_ours(path: str) -> None:
+    async with open_client(FakeServices()) as client:
+        reply = await client.get(path, headers={"Host": "evil.example:8080"})
+    assert (reply.status_code, reply.json()["code"]) == (421, "wrong_host")
+    assert "evil.example" in reply.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:8080", "LOCALHOST.", "me.localhost", "127.0.0.1", "127.8.8.8:1", "[::1]:80"]
+)
+async def test_every_name_of_loopback_is(host: str) -> None:
+    async with open_client(FakeServices()) as client:
+        assert (await client.get("/health", headers={"Host": host})).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["localhost.evil.example", "127.0.0.1.evil.example", "1", "[::1", "evil@localhost.x"])
+async def test_what_only_looks_like_loopback_is_not(host: str) -> None:
+    async with open_client(FakeServices()) as client:
+        assert (await client.get("/health", headers={"Host": host})).status_code == 421
+
+
+async def test_with_a_token_the_server_is_asked_by_any_name() -> None:
+    async with open_client(FakeServices(), token="secret") as client:
+        headers = {"Host": "data.example", "Authorization": "Bearer secret"}
+        assert (await client.get("/api/v1/providers", headers=headers)).status_code == 200
+
+
+# --- install, update, remove ---
+
+ZIP = {"Content-Type": "application/zip"}
+
+
+async def test_an_archive_is_handed_to_the_installer() -> None:
+    services = FakeServices()
+    async with open_client(services) as client:
+        installed = await client.post("/api/v1/providers", content=b"new", headers=ZIP)
+        updated = await client.post("/api/v1/providers/demo/update", content=b"newer", headers=ZIP)
+        removed = await client.delete("/api/v1/providers/demo")
+    assert (installed.status_code, installed.headers["location"]) == (201, "/api/v1/providers/installed")
+    assert installed.json()["slug"] == "installed"
+    assert (updated.status_code, updated.json()["slug"]) == (200, "demo")
+    assert (removed.status_code, removed.json()["slug"]) == (200, "demo")
+    assert services.installer.took == [b"new", b"newer"]
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "multipart/form-data; boundary=x", None])
+async def test_what_a_page_could_send_without_asking_is_no_archive(kind: str | None) -> None:
+    services = FakeServices()
+    async with open_client(services) as client:
+        reply = await client.post("/api/v1/providers", content=b"PK", headers={"Content-Type": kind} if kind else {})
+    assert (reply.status_code, reply.json()["code"]) == (415, "unsupported_media_type")
+    assert services.installer.took == []
+
+
+async def test_an_archive_has_more_room_than_other_bodies_and_not_without_end() -> None:
+    async with open_client(FakeServices(), max_package_bytes=200_000) as client:
+        big = await client.post("/api/v1/providers", content=b"x" * 150_000, headers=ZIP)
+        bigger = await client.post("/api/v1/providers", content=b"x" * 250_000, headers=ZIP)
+    assert (big.status_code, bigger.status_code) == (201, 413)
+    assert "200,000" in bigger.json()["detail"]
+
+
+async def test_who_has_not_got_the_token_has_no_room_for_an_archive() -> None:
+    services = FakeServices()
+    async with open_client(services, token="secret") as client:
+        refused = await client.post("/api/v1/providers", content=b"x" * 150_000, headers=ZIP)
+        friend = {**ZIP, "Authorization": "Bearer secret"}
+        allowed = await client.post("/api/v1/providers", content=b"x" * 150_000, headers=friend)
+    assert (refused.status_code, allowed.status_code) == (401, 201)
+    assert len(services.installer.took) == 1
+
+
+async def test_the_faults_of_an_archive_are_listed() -> None:
+    services = FakeServices()
+    services.installer.error = BadPackage(["config.yaml:3: no", "config.yaml:7: nor this"])
+    async with open_client(services) as client:
+        reply = await client.post("/api/v1/providers", content=b"PK", headers=ZIP)
+    assert (reply.status_code, reply.json()["code"]) == (422, "bad_package")
+    assert reply.json()["faults"] == ["config.yaml:3: no", "config.yaml:7: nor this"]
+
+
+async def test_a_page_of_another_site_installs_and_removes_nothing() -> None:
+    services = FakeServices()
+    async with open_client(services) as client:
+        client.headers["Origin"] = "https://evil.example"
+        posted = await client.post("/api/v1/providers", content=b"PK", headers=ZIP)
+        deleted = await client.delete("/api/v1/providers/demo")
+    assert (posted.status_code, deleted.status_code) == (403, 403)
+    assert services.installer.took == []
+    assert [each.slug for each in services.roster.states] == ["demo", "listed"]
 
 
 async def test_a_page_of_another_site_changes_nothing() -> None:

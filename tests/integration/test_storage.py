@@ -12,6 +12,7 @@ from timebase.model.bars import Bars, Batch, Flag, Outcome, Refused
 from timebase.model.instrument import AssetClass, CorporateAction, Instrument
 from timebase.model.interval import Interval
 from timebase.model.timerange import DAY_US, MINUTE_US, Ranges, TimeRange
+from timebase.storage.migrate import migrations
 from timebase.storage.queries.providers import ProviderRow
 from timebase.storage.store import Store, open_store
 
@@ -210,6 +211,27 @@ async def test_a_limit_counts_what_was_known_then(store: Store) -> None:
     assert then.time.tolist() == [MONDAY_US + 6 * MINUTE_US, MONDAY_US + 8 * MINUTE_US]
 
 
+async def test_what_was_settled_then_is_not_what_is_settled_now(store: Store) -> None:
+    series, bars = await a_series(store), minutes(10)
+    await store.put([batch(series, bars, days(0, 1), fetched_us=HOUR_AGO)])
+    await store.put([batch(series, bars.pick(slice(0)), days(1, 2), outcome=Outcome.EMPTY, fetched_us=NOW - 1)])
+    await store.put([batch(series, bars.pick(slice(0)), days(2, 3), outcome=Outcome.FAILED, fetched_us=NOW - 1)])
+    assert (await store.coverage(series.id)).settled == Ranges((days(0, 2),))
+    assert await store.settled_then(series, ALWAYS, NOW) == Ranges((days(0, 2),))
+    assert await store.settled_then(series, days(0, 3), HOUR_AGO) == Ranges((days(0, 1),))
+    assert await store.settled_then(series, days(1, 3), HOUR_AGO) == Ranges()
+    assert await store.settled_then(series, ALWAYS, HOUR_AGO - 1) == Ranges()
+
+
+async def test_what_was_not_over_then_was_not_settled(store: Store) -> None:
+    series = await a_series(store, Interval.D1)
+    noon_us = MONDAY_US + DAY_US + 12 * 60 * MINUTE_US
+    asked = TimeRange(MONDAY_US, noon_us)
+    await store.put([batch(series, flat([MONDAY_US]), asked, fetched_us=noon_us)])
+    await store.put([batch(series, flat([MONDAY_US, MONDAY_US + DAY_US]), days(0, 2), fetched_us=NOW)])
+    assert await store.settled_then(series, ALWAYS, noon_us) == Ranges((days(0, 1),))
+
+
 async def test_a_forming_bar_that_closes_leaves_no_revision(store: Store) -> None:
     series = await a_series(store)
     await store.put([batch(series, flat([MONDAY_US], 1.0, [Flag.FORMING]), fetched_us=HOUR_AGO)])
@@ -362,11 +384,11 @@ async def test_what_is_too_old_is_forgotten_together_with_the_claim_to_have_it(s
     bars = minutes(3 * 1440)
     await store.put([batch(minute, bars), batch(daily, flat([MONDAY_US]))])
     cutoff = MONDAY_US + DAY_US
-    assert await store.forget_before([Interval.M1], cutoff) == 1
+    assert await store.upkeep.forget_before({Interval.M1: cutoff}) == 1
     assert (await store.read(minute, ALWAYS)).equals(bars.pick(slice(1440, None)))
     assert (await store.coverage(minute.id)).complete == Ranges((days(1, 3),))
     assert len(await store.read(daily, ALWAYS)) == 1
-    assert await store.forget_before([Interval.M1], cutoff) == 0
+    assert await store.upkeep.forget_before({Interval.M1: cutoff}) == 0
 
 
 # --- the database itself
@@ -376,7 +398,7 @@ async def test_the_store_says_how_it_is(store: Store) -> None:
     await store.ping()
     health = store.health()
     assert store.is_up
-    assert health["schema"] in ("0002_views.sql", "0003_hypertable.timescale.sql")
+    assert health["schema"] == max(name for name in migrations() if store.has_timescale or ".timescale." not in name)
 
 
 @pytest.mark.parametrize("symbol", ["", "'; DROP TABLE bars; --", "日経", "A" * 10_000])

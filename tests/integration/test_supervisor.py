@@ -176,6 +176,38 @@ def alive(pid: int | None) -> bool:
 # --- questions ---
 
 
+LISTING = MANIFEST + "lists_symbols: true\n"
+LISTED = PUPPET.replace("(0, query, AssetClass.STOCK)", "(0, s, AssetClass.STOCK) for s in ('A', 'B')")
+
+
+async def test_a_provider_that_lists_its_symbols_is_asked_for_them_before_it_is_ready(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as world:
+        world.write("quiet", MANIFEST, LISTED)
+        world.write("stocks", LISTING, LISTED)
+        world.write("indices", LISTING.replace("[stocks]", "[indices]"), LISTED.replace("'B'", "'C'"))
+        world.write("others", LISTING.replace("[stocks]", "[crypto, forex]"), LISTED)
+        for slug in ("quiet", "stocks", "indices", "others"):
+            await world.reach("ready", slug)
+        # In the order of the slugs; what it looks like is not what its only class says.
+        assert [(each.symbol, each.asset_class) for each in world.roster.symbols()] == [
+            ("A", AssetClass.INDEX),
+            ("C", AssetClass.INDEX),
+            ("B", AssetClass.STOCK),
+        ]
+        assert world.handle("quiet").listed == world.handle("others").listed == ()
+
+
+async def test_a_provider_that_cannot_list_its_symbols_is_ready_without(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = PUPPET.replace("return [Instrument(0, query, AssetClass.STOCK)]", "raise Empty('no list today')")
+    async with supervised(tmp_path) as world:
+        world.write("puppet", LISTING, broken)
+        await world.reach("ready")
+        await world.ask("PAGES")
+    assert "does not say which symbols it has: no list today" in caplog.text
+
+
 async def test_an_answer_becomes_batches_that_settle_the_whole_range(tmp_path: Path) -> None:
     async with supervised(tmp_path, "puppet") as world:
         await world.ask("PAGES")

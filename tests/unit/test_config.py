@@ -1,9 +1,12 @@
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from timebase.config import SETTINGS, Settings, load_settings
 from timebase.errors import ConfigError
+from timebase.model.alias import Alias
+from timebase.model.timerange import to_us
 
 
 def faults(environ: dict[str, str], file: Path | None = None) -> tuple[str, ...]:
@@ -83,8 +86,51 @@ def test_every_setting_is_described() -> None:
     assert all(setting.meaning for setting in SETTINGS)
 
 
+def test_aliases_say_since_when_a_symbol_means_its_instrument(tmp_path: Path) -> None:
+    file = tmp_path / "timebase.yaml"
+    dated = ("{symbol: meta, from: 2022-06-09, was: FB, provider: acme}", "{symbol: X, from: '2020-01-02'}")
+    file.write_text(f"aliases: [{', '.join(dated)}]")
+    june, january = (to_us(datetime(*day, tzinfo=UTC)) for day in ((2022, 6, 9), (2020, 1, 2)))
+    assert load_settings({}, file).aliases.known == (Alias("META", june, "FB", "acme"), Alias("X", january))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{symbol: META}", "from"),
+        ("{symbol: META, from: soon}", "2022-06-09, not soon"),
+        ("{symbol: META, from: 2022-06-09, became: META}", "became"),
+        ("{symbol: META, from: 2022-06-09, was: FB}\n- {symbol: META, from: 2022-06-09}", "2 times on one day"),
+    ],
+)
+def test_a_strange_alias_is_named(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "timebase.yaml"
+    file.write_text(f"aliases:\n- {text}\n")
+    (fault,) = faults({}, file)
+    assert says in fault
+
+
 def test_routing_rules_name_their_providers(tmp_path: Path) -> None:
     file = tmp_path / "timebase.yaml"
     file.write_text("routing:\n- {asset_class: crypto}\n")
     (fault,) = faults({}, file)
     assert "providers" in fault
+
+
+def test_what_is_installed_lies_in_the_data_directory_unless_manifests_are_configured(tmp_path: Path) -> None:
+    assert load_settings({"TIMEBASE_DATA_DIR": str(tmp_path)}).manifests[-1] == tmp_path / "manifests"
+    configured = {"TIMEBASE_DATA_DIR": str(tmp_path), "TIMEBASE_MANIFESTS": str(tmp_path)}
+    assert load_settings(configured).manifests == (tmp_path,)
+
+
+def test_every_key_that_is_written_twice_is_named_with_its_lines(tmp_path: Path) -> None:
+    file = tmp_path / "timebase.yaml"
+    file.write_text(
+        "port: 9000\nproviders:\n  demo: {enabled: true, enabled: false}\n  files:\n    priority: 1\n"
+        "  demo:\n    priority: 2\nport: 9001\n"
+    )
+    assert list(faults({}, file)) == [
+        f"{file}:3: `enabled` is written twice, first on line 3; write it once",
+        f"{file}:6: `demo` is written twice, first on line 3; write it once",
+        f"{file}:8: `port` is written twice, first on line 1; write it once",
+    ]

@@ -1,10 +1,14 @@
 """Who may ask: one bearer token for the whole server, or none; and no strange web page in a user's name."""
 
 import hmac
+import ipaddress
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from timebase.api.exchange import Asked, Desk
-from timebase.api.faults import CrossOrigin, Unauthorized
+from timebase.api.faults import CrossOrigin, Unauthorized, WrongHost
+
+SAFE = frozenset({"GET", "HEAD"})
 
 
 def check_token(desk: Desk, asked: Asked) -> None:
@@ -18,13 +22,24 @@ def check_token(desk: Desk, asked: Asked) -> None:
         raise Unauthorized("the token is not the server's" if given else "this server asks for a bearer token")
 
 
+def check_host(desk: Desk, asked: Asked) -> None:
+    """A page may let its own name lead to 127.0.0.1 and ask us as itself (DNS rebinding): we do not go by that name.
+
+    With a token there is nothing to gain from that: the page has not got it.
+    Raises: WrongHost.
+    """
+    host = asked.headers.get("host", "")
+    if desk.settings.token is None and host and not _is_own(host, desk.settings.host):
+        raise WrongHost(host)
+
+
 def check_origin(asked: Asked) -> None:
-    """Browsers send a page's origin with every POST, and send a POST for any page: one from elsewhere is refused.
+    """Browsers send a page's origin with all that may change something, for any page: one from elsewhere is refused.
 
     Raises: CrossOrigin.
     """
     origin = asked.headers.get("origin")
-    if asked.method in {"POST", "PUT"} and origin is not None and urlsplit(origin).netloc != asked.headers.get("host"):
+    if asked.method not in SAFE and origin is not None and _netloc(origin) != asked.headers.get("host"):
         raise CrossOrigin(f"{origin[:100]} is not this server")
 
 
@@ -35,3 +50,26 @@ def is_trusted(desk: Desk, asked: Asked) -> bool:
     except Unauthorized:
         return False
     return True
+
+
+@lru_cache(maxsize=64)
+def _is_own(host: str, configured: str) -> bool:
+    """Whether a Host header names loopback or the address that we are told to listen on, whatever the port."""
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    if name in {configured.lower(), "localhost"} or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _netloc(origin: str) -> str:
+    """Of what no page has for an origin: nothing."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""

@@ -61,6 +61,7 @@ class _Page:
         said = (
             self._form.format.name, self._form.times, self._answer.series.provider, self._next, self._coverage(),
             self._answer.adjustment, self._answer.warnings, self._answer.freshness.is_stale,
+            self._answer.resampled_from,
         )  # fmt: skip
         return f'W/"{blake2b(print_ + dumps(said), digest_size=12).hexdigest()}"'
 
@@ -150,13 +151,14 @@ class _Page:
         return b"," + dumps(said)[1:] if self._form.format.name in _ENVELOPED else b""
 
     def _names(self) -> dict[str, object]:
-        series = self._answer.series
-        return {"symbol": series.symbol, "interval": series.interval.value, "provider": series.provider}
+        series, interval = self._answer.series, self._answer.question.interval
+        return {"symbol": series.symbol, "interval": interval.value, "provider": series.provider}
 
     def _meta(self) -> dict[str, object]:
         answer = self._answer
         return {
             "source": answer.source,
+            "resampled_from": answer.resampled_from,
             "attempts": answer.attempts,
             "coverage": self._coverage(),
             "freshness": {
@@ -176,7 +178,9 @@ class _Page:
 
     def _receipt(self) -> Mapping[str, str]:
         """What is true of the bars whenever they are read, for the files that can carry it."""
-        return {"timebase": dumps({**self._names(), "adjustment": self._answer.adjustment}).decode()}
+        answer = self._answer
+        said = {**self._names(), "adjustment": answer.adjustment, "resampled_from": answer.resampled_from}
+        return {"timebase": dumps(said).decode()}
 
     def _instant(self, at_us: int | None) -> int | str | None:
         return None if at_us is None else render.instant(at_us, self._times)

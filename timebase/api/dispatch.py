@@ -12,10 +12,10 @@ from difflib import get_close_matches
 
 import trio
 
-from timebase.api.access import check_origin, check_token
+from timebase.api.access import check_host, check_origin, check_token
 from timebase.api.compress import compressed
 from timebase.api.exchange import Asked, Desk, Reply
-from timebase.api.faults import DeadlineExceeded, Unauthorized, problem
+from timebase.api.faults import DeadlineExceeded, Unauthorized, WrongHost, problem
 from timebase.api.routes import Route
 from timebase.logs import request_id
 from timebase.model.receipt import Attempt
@@ -31,6 +31,7 @@ async def respond(desk: Desk, route: Route, asked: Asked) -> Reply:
     began = time.perf_counter()
     name = _name(asked)
     try:
+        check_host(desk, asked)
         if not route.is_open:
             check_token(desk, asked)
         check_origin(asked)
@@ -45,8 +46,9 @@ async def refuse(desk: Desk, asked: Asked, error: Exception) -> Reply:
     began = time.perf_counter()
     name = _name(asked)
     try:
+        check_host(desk, asked)
         check_token(desk, asked)
-    except Unauthorized as exc:
+    except (Unauthorized, WrongHost) as exc:
         error = exc
     return await _finish(desk, "none", asked, problem(error, name), name, began)
 

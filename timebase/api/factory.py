@@ -5,12 +5,15 @@ from typing import Any
 
 from quart import Response, request
 from quart_trio import QuartTrio
+from quart_trio.wrappers import TrioRequest
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge, RequestTimeout
 
 from timebase.api import faults
+from timebase.api.access import is_trusted
 from timebase.api.dispatch import near_paths, refuse, respond
 from timebase.api.exchange import Asked, Desk, Pieces, Reply
-from timebase.api.front import AsgiApp, with_shortcut
+from timebase.api.front import AsgiApp, pattern, with_shortcut
 from timebase.api.meters import Metrics, observe_server
 from timebase.api.openapi import describe
 from timebase.api.routes import ROOT, ROUTES, Route, paths
@@ -19,6 +22,7 @@ from timebase.errors import RequestError
 from timebase.model.lru import ByteLru
 
 BODY_S = 30.0  # a client that needs longer for its few kilobytes gives them one at a time
+_PACKAGES = [pattern(route) for route in ROUTES if route.packages]
 
 
 def create_app(services: Services, settings: ApiSettings, render_cache: ByteLru[Any, bytes]) -> AsgiApp:
@@ -30,7 +34,7 @@ def create_app(services: Services, settings: ApiSettings, render_cache: ByteLru[
 
 def create_quart(desk: Desk) -> QuartTrio:
     app = QuartTrio("timebase.api", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = desk.settings.max_body_bytes
+    app.request_class = _bounded(desk)
     app.config["BODY_TIMEOUT"] = BODY_S
     app.config["RESPONSE_TIMEOUT"] = None  # dispatch has the deadline
     app.url_map.merge_slashes = False
@@ -49,6 +53,34 @@ def create_quart(desk: Desk) -> QuartTrio:
     )
     app.register_error_handler(HTTPException, _refusal(desk))
     return app
+
+
+def _bounded(desk: Desk) -> type[TrioRequest]:
+    """Requests whose body has the room that it is due: bodies are received before anybody looks at them."""
+
+    class Bounded(TrioRequest):
+        def __init__(
+            self,
+            method: str,
+            scheme: str,
+            path: str,
+            query_string: bytes,
+            headers: Headers,
+            *given: Any,  # noqa: ANN401 - as Quart has it
+            **named: Any,  # noqa: ANN401
+        ) -> None:
+            room = _room(desk, Asked(method, path, query_string, _lower(headers)))
+            named["max_content_length"] = room
+            super().__init__(method, scheme, path, query_string, headers, *given, **named)
+
+    return Bounded
+
+
+def _room(desk: Desk, asked: Asked) -> int:
+    """Bytes that a body may have. An archive is no small thing: who may not send one is given no room for it."""
+    takes_packages = any(each.fullmatch(asked.path) for each in _PACKAGES)
+    is_due = asked.method == "POST" and takes_packages and is_trusted(desk, asked)
+    return desk.settings.max_package_bytes if is_due else desk.settings.max_body_bytes
 
 
 def _view(desk: Desk, route: Route) -> Callable[..., Awaitable[Response]]:
@@ -72,8 +104,11 @@ def _refusal(desk: Desk) -> Callable[[HTTPException], Awaitable[Response]]:
 
 
 def _asked(in_path: Mapping[str, str], body: bytes = b"") -> Asked:
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    return Asked(request.method, request.path, request.query_string, headers, in_path, body)
+    return Asked(request.method, request.path, request.query_string, _lower(request.headers), in_path, body)
+
+
+def _lower(headers: Headers) -> Mapping[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _as_ours(error: HTTPException, desk: Desk) -> RequestError:
@@ -81,7 +116,7 @@ def _as_ours(error: HTTPException, desk: Desk) -> RequestError:
         case MethodNotAllowed():
             return faults.MethodNotAllowed(request.method, sorted(error.valid_methods or ()))
         case RequestEntityTooLarge():
-            return faults.BodyTooLarge(f"a body may have {desk.settings.max_body_bytes:,} bytes")
+            return faults.BodyTooLarge(f"a body may have {_room(desk, _asked({})):,} bytes here")
         case RequestTimeout():
             return faults.BodyTooSlow(f"the body did not come within {BODY_S:g} s")
         case _ if error.code == 404:

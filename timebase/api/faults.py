@@ -12,10 +12,13 @@ import trio
 from timebase.api.exchange import PROBLEM, Reply, dumps
 from timebase.errors import (
     AllProvidersFailed,
+    BadPackage,
     BadParameter,
     ConfigError,
+    FixedProvider,
     NotSupported,
     ProviderError,
+    ProviderExists,
     RequestError,
     StoreUnavailable,
     TimeBaseError,
@@ -50,6 +53,16 @@ class Unauthorized(RequestError):
 
 class CrossOrigin(RequestError):
     code = "cross_origin"
+
+
+class WrongHost(RequestError):
+    code = "wrong_host"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"the request is for {host[:100]!r}, and a server without a token answers to its own address and to names "
+            "of this machine's loopback only: a web page can give itself any other name"
+        )
 
 
 class BadBody(RequestError):
@@ -107,11 +120,29 @@ FAULTS: dict[type[Exception], Fault] = {
         ("send the header `Authorization: Bearer <the server's TIMEBASE_TOKEN>`",),
     ),
     CrossOrigin: Fault(HTTPStatus.FORBIDDEN, "A page of another site may not change anything here"),
+    WrongHost: Fault(
+        HTTPStatus.MISDIRECTED_REQUEST,
+        "This server does not go by that name",
+        ("ask http://127.0.0.1 or http://localhost", "set TIMEBASE_TOKEN to be asked by any name"),
+    ),
     BadBody: Fault(HTTPStatus.BAD_REQUEST, "The body cannot be read"),
     BodyTooLarge: Fault(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
     BodyTooSlow: Fault(HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time"),
-    UnsupportedMedia: Fault(
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body is not JSON", ("send it with Content-Type: application/json",)
+    UnsupportedMedia: Fault(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body is of another kind than is asked for here"),
+    ProviderExists: Fault(
+        HTTPStatus.CONFLICT,
+        "There is such a provider already",
+        ("POST /api/v1/providers/{slug}/update puts another version in its place",),
+    ),
+    FixedProvider: Fault(
+        HTTPStatus.CONFLICT,
+        "This provider cannot be updated or removed",
+        ("POST /api/v1/providers/{slug}/disable stops it",),
+    ),
+    BadPackage: Fault(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "This cannot be installed",
+        ("`timebase plugin new` writes a folder that can be; docs/plugins.md says how to pack it",),
     ),
     RequestError: Fault(HTTPStatus.BAD_REQUEST, "The request cannot be answered"),
     ConfigError: Fault(HTTPStatus.CONFLICT, "The configuration forbids it", ("`timebase check` shows every fault",)),
@@ -167,6 +198,8 @@ def problem(error: Exception, request_id: str) -> Reply:
     }
     if isinstance(cause, BadParameter):
         content |= {"parameter": cause.parameter, "allowed": cause.allowed}
+    if isinstance(cause, BadPackage):
+        content |= {"faults": cause.faults}
     return Reply(int(fault.status), dumps(content), PROBLEM, tuple(_headers(cause, fault)))
 
 
@@ -182,8 +215,8 @@ def _own_suggestions(error: BaseException) -> Sequence[str]:
 
 
 def _advice(error: BaseException, fault: Fault) -> Sequence[str]:
-    symbol = getattr(error, "symbol", "{symbol}")
-    return [each.replace("{symbol}", symbol) for each in fault.advice]
+    symbol, slug = getattr(error, "symbol", "{symbol}"), getattr(error, "slug", "{slug}")
+    return [each.replace("{symbol}", symbol).replace("{slug}", slug) for each in fault.advice]
 
 
 def _from_attempts(attempts: Sequence[Attempt]) -> Sequence[str]:

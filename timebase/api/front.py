@@ -21,7 +21,7 @@ AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 def with_shortcut(desk: Desk, app: AsgiApp) -> AsgiApp:
-    hot = [(_pattern(route), route) for route in ROUTES if route.is_hot]
+    hot = [(pattern(route), route) for route in ROUTES if route.is_hot]
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # nothing here speaks it: 403
@@ -30,8 +30,8 @@ def with_shortcut(desk: Desk, app: AsgiApp) -> AsgiApp:
             return
         if scope["type"] == "http":
             receive, send = _whole(receive, send)
-            for pattern, route in hot if scope["method"] in {"GET", "HEAD"} else ():
-                if found := pattern.fullmatch(scope["path"]):
+            for path, route in hot if scope["method"] in {"GET", "HEAD"} else ():
+                if found := path.fullmatch(scope["path"]):
                     await _serve(desk, route, _asked(scope, found.groupdict()), receive, send)
                     return
         await app(scope, receive, send)
@@ -61,7 +61,7 @@ def _whole(receive: Receive, send: Send) -> tuple[Receive, Send]:
     return receive_on, send_on
 
 
-def _pattern(route: Route) -> re.Pattern[str]:
+def pattern(route: Route) -> re.Pattern[str]:
     path = route.path.replace("{symbol}", "(?P<symbol>.+)").replace("{slug}", "(?P<slug>[^/]+)")
     return re.compile(f"(?:{'|'.join(PREFIXES)}){path}", re.DOTALL)
 

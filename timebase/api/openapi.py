@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from timebase.api.exchange import JSON, PROBLEM
-from timebase.api.faults import FAULTS, Fault, Unauthorized
+from timebase.api.faults import FAULTS, Fault, Unauthorized, WrongHost
 from timebase.api.parameters import SYMBOL, Parameter, Schema
 from timebase.api.routes import DOCUMENTED_PREFIX, IN_PATH, Route
 from timebase.api.schemas import SCHEMAS
@@ -56,6 +56,9 @@ def _operation(route: Route, method: str) -> Mapping[str, Any]:
         operation["security"] = [{}, {"token": []}]
     if route.body:
         operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _body(route.body)}}}
+    if route.packages:
+        binary = {"schema": {"type": "string", "format": "binary"}}
+        operation["requestBody"] = {"required": True, "content": dict.fromkeys(route.packages, binary)}
     return operation
 
 
@@ -80,11 +83,13 @@ def _body(known: Sequence[Parameter[Any]]) -> Schema:
 def _responses(route: Route, method: str) -> Mapping[str, Any]:
     has_body = method != "HEAD"
     content = {media: {"schema": _ref(name)} for media, name in route.replies.items()}
-    described: dict[str, Any] = {"200": {"description": route.summary} | ({"content": content} if has_body else {})}
+    described: dict[str, Any] = {
+        str(route.status): {"description": route.summary} | ({"content": content} if has_body else {})
+    }
     for status, meaning in route.also.items():
         same = {"content": content} if has_body and status != 304 else {}
         described[str(status)] = {"description": meaning} | same
-    own: list[type[Exception]] = [] if route.is_open else [Unauthorized]
+    own: list[type[Exception]] = [WrongHost] if route.is_open else [WrongHost, Unauthorized]
     for kind in (*own, *route.faults, Exception):
         fault = FAULTS[kind]
         meaning = described.get(str(int(fault.status)), {}).get("description")

@@ -101,7 +101,7 @@ def require_json(asked: Asked) -> None:
     """Raises: UnsupportedMedia for a body that says it is something else."""
     media = asked.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if media != JSON:
-        raise UnsupportedMedia(f"{media or 'nothing'} is not {JSON}")
+        raise UnsupportedMedia(f"{media or 'nothing'} is not {JSON}; send it with Content-Type: {JSON}")
 
 
 def parse_data(asked: Asked, *, now_us: int, max_bars: int) -> DataAsked:

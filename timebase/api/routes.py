@@ -16,9 +16,12 @@ from timebase.api.parameters import Parameter
 from timebase.api.parse import BACKFILL, DATA, DATA_OF_ANY
 from timebase.errors import (
     AllProvidersFailed,
+    BadPackage,
     BadParameter,
     ConfigError,
+    FixedProvider,
     NotSupported,
+    ProviderExists,
     StoreUnavailable,
     UnknownProvider,
     UnknownSymbol,
@@ -33,7 +36,10 @@ DOCUMENTED_PREFIX = PREFIXES[0]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`replies`: media type -> name of the schema in openapi.py, of the 200. `is_top`: also without the prefix."""
+    """`replies`: media type -> name of the schema in openapi.py, of `status`. `is_top`: also without the prefix.
+
+    `packages`: the media types of the archive that is its body.
+    """
 
     path: str
     handler: Handler
@@ -44,6 +50,8 @@ class Route:
     replies: Mapping[str, str] = field(default_factory=dict)
     faults: Sequence[type[Exception]] = ()
     method: str = "GET"
+    status: int = 200
+    packages: Sequence[str] = ()
     also: Mapping[int, str] = field(default_factory=dict)
     tag: str = "data"
     is_top: bool = False
@@ -59,6 +67,7 @@ class Route:
 _ASKING = (UnknownSymbol, NotSupported, BadParameter, AllProvidersFailed, StoreUnavailable, DeadlineExceeded)
 _STORED = (UnknownSymbol, BadParameter, StoreUnavailable, DeadlineExceeded)
 _POSTED = (BodyTooLarge, BodyTooSlow, CrossOrigin, DeadlineExceeded)
+_PACKED = (BadParameter, BadPackage, UnsupportedMedia, ConfigError, *_POSTED)
 _BARS = {each.media: _schema for each, _schema in zip(
     FORMATS.values(), ("Bars", "Bars", "Lines", "Text", "Binary", "Binary", "Binary", "Binary"), strict=True
 )}  # fmt: skip
@@ -115,6 +124,21 @@ ROUTES = (
     Route(
         "/providers/{slug}", providers.get_provider, "getProvider", "One provider: state, claims, options",
         replies={JSON: "Provider"}, faults=(UnknownProvider, BadParameter), tag="providers",
+    ),
+    Route(
+        "/providers", providers.install, "installProvider", "Install a provider's folder, sent as a zip or tar.gz",
+        method="POST", status=201, packages=providers.PACKAGES, replies={JSON: "Provider"}, tag="providers",
+        faults=(ProviderExists, *_PACKED),
+    ),
+    Route(
+        "/providers/{slug}", providers.remove, "removeProvider", "End a provider and take its folder away",
+        method="DELETE", replies={JSON: "Removed"}, tag="providers",
+        faults=(UnknownProvider, FixedProvider, BadParameter, *_POSTED),
+    ),
+    Route(
+        "/providers/{slug}/update", providers.update, "updateProvider", "Put another version in a provider's place",
+        method="POST", packages=providers.PACKAGES, replies={JSON: "Provider"}, tag="providers",
+        faults=(UnknownProvider, FixedProvider, *_PACKED),
     ),
     *(
         Route(

@@ -80,6 +80,7 @@ SCHEMAS: Mapping[str, Schema] = {
         "bars": {"oneOf": [_COLUMNS, _ROWS], "description": "Columns; with format=rows a list of objects."},
         "meta": _object({
             "source": {"type": "string", "enum": ["cache", "store", "fetched"]},
+            "resampled_from": {"type": ["string", "null"], "description": "Interval of the bars these are made of."},
             "attempts": _list(_ref("Attempt")),
             "coverage": _COVERED,
             "freshness": _object({"checked_at": _TIME_OR_NULL, "fresh_until": _TIME_OR_NULL, "is_stale": _YES}),
@@ -109,6 +110,7 @@ SCHEMAS: Mapping[str, Schema] = {
         "symbol": _TEXT,
         "asset_class": _TEXT,
         "interval": _INTERVAL,
+        "resampled_from": {"type": ["string", "null"], "description": "The interval that is asked for instead."},
         "rule": {"type": ["string", "null"], "description": "The operator's rule that decided the order, if one did."},
         "candidates": _list({"type": "object", "required": ["provider", "place", "score", "factors"]}),
         "refused": _list(_object({"provider": _TEXT, "reason": _TEXT})),
@@ -133,6 +135,7 @@ SCHEMAS: Mapping[str, Schema] = {
         })),
     }),
     "Provider": _object(_PROVIDER),
+    "Removed": _object({"slug": _TEXT, "kept": {"type": "string", "description": "Where its folder lies now."}}),
     "Providers": _object({
         "providers": _list(_ref("Provider")),
         "broken": _list(_object({"folder": _TEXT, "faults": _TEXTS})),
@@ -151,8 +154,9 @@ SCHEMAS: Mapping[str, Schema] = {
         {
             "type": _TEXT, "title": _TEXT, "status": _WHOLE, "detail": _TEXT, "code": _TEXT, "suggestions": _TEXTS,
             "attempts": _list(_ref("Attempt")), "request_id": _TEXT, "parameter": _TEXT, "allowed": _TEXTS,
+            "faults": _TEXTS,
         },
-        optional=("parameter", "allowed"),
+        optional=("parameter", "allowed", "faults"),
         description="RFC 9457. `code` never changes its meaning; `suggestions` say what to try.",
     ),
 }  # fmt: skip

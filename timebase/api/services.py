@@ -28,6 +28,7 @@ class ApiSettings:
     backfill_s: float = 3600.0  # a backfill answers when its range is complete, and a vendor's limits may make it wait
     max_bars: int = 1_000_000
     max_body_bytes: int = 64 * 1024
+    max_package_bytes: int = 16 << 20  # of a provider's folder as an archive: code, not data
     grace_s: float = 3.0  # how long requests that are being answered may take after the stop
     idle_s: float = 75.0  # a connection without a request is closed after so long
     stalled_s: float = 60.0  # a client that takes no byte of its answer for so long is cut off
@@ -123,6 +124,14 @@ class Roster(Protocol):
     async def restart(self, slug: str) -> object: ...
 
 
+class Installer(Protocol):
+    """Raises: BadPackage, ProviderExists, FixedProvider, UnknownProvider, ConfigError; see supervisor/install.py."""
+
+    async def install(self, archive: bytes) -> str: ...
+    async def update(self, slug: str, archive: bytes) -> None: ...
+    async def remove(self, slug: str) -> Path: ...
+
+
 class Coverage(Protocol):
     """The ledger of one series: what each range is known to be."""
 
@@ -179,6 +188,7 @@ class Services(Protocol):
     def store(self) -> Store: ...
     @property
     def replay(self) -> ReplayDesk: ...
+    def installer(self) -> Installer: ...
 
     def routing(self, slug: str) -> Mapping[str, object]:
         """What the router has learnt of a provider: circuit, budget left, reliability, last fault; as plain data."""

@@ -67,11 +67,16 @@ def _own_url(settings: Settings) -> str:
 
 def ask(client: httpx.Client, path: str, params: dict[str, Any] | None = None) -> httpx.Response:
     """GET, or CommandFailed with what the server's problem says."""
+    given = {k: v for k, v in (params or {}).items() if v is not None}
+    return checked(request(client, "GET", path, params=given))
+
+
+def request(client: httpx.Client, method: str, path: str, **more: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own
+    """Whatever the server answers. Raises: CommandFailed when it does not."""
     try:
-        response = client.get(path, params={k: v for k, v in (params or {}).items() if v is not None})
+        return client.request(method, path, **more)
     except httpx.HTTPError as exc:
         raise CommandFailed(f"the server at {client.base_url} does not answer: {exc}") from exc
-    return checked(response)
 
 
 def symbol_path(resource: str, symbol: str) -> str:

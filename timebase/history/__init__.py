@@ -1,1 +1,1 @@
-"""One question end to end: cover -> demand -> wait -> read -> adjust. Start reading at `historian.py`."""
+"""One question end to end: cover -> demand -> wait -> read -> adjust -> resample. Start reading at `historian.py`."""

@@ -2,21 +2,27 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
 from timebase.model.bars import Bars
 from timebase.model.instrument import CorporateAction
-from timebase.model.timerange import to_datetime
+from timebase.model.interval import Interval
+from timebase.model.timerange import to_datetime, to_us
 
 WHICH = ("raw", "splits", "dividends", "all")
 
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """Bars that open before `ex_date_us` are multiplied: prices by `price`, volume by `volume`."""
+    """Bars that open before `from_us` are multiplied: prices by `price`, volume by `volume`.
+
+    `from_us`: where the ex-date begins in the series: see `begins_us`.
+    """
 
     ex_date_us: int
+    from_us: int
     kind: str
     value: float
     price: float
@@ -34,17 +40,35 @@ def applicable(actions: Iterable[CorporateAction], which: str) -> tuple[Corporat
     return tuple(sorted((a for a in actions if a.kind in kinds and a.value > 0), key=lambda a: a.ex_date_us))
 
 
-def factor(action: CorporateAction, close_before: float | None) -> Factor | None:
+def begins_us(action: CorporateAction, interval: Interval, timezone: str) -> int:
+    """The instant from which bars of `interval` are of the ex-date or later.
+
+    Daily and longer bars are stamped 00:00 UTC of their date. Intraday ones have the clock: where the time zone of the
+    instrument is known, its date begins at its own midnight. Sydney opens at 23:00 UTC of the day before, New York's
+    late session ends after 00:00 UTC of the day after.
+    """
+    if not interval.is_intraday or not timezone:
+        return action.ex_date_us
+    try:
+        zone = ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # what a provider calls a time zone may be none
+        return action.ex_date_us
+    return to_us(to_datetime(action.ex_date_us).replace(tzinfo=zone))
+
+
+def factor(action: CorporateAction, close_before: float | None, from_us: int | None = None) -> Factor | None:
     """The multipliers of one action; None for a dividend when no close before its ex-date is known.
 
+    `from_us` is where its ex-date begins, 00:00 UTC if not given.
     `close_before` is the last raw close before the ex-date: a dividend's factor is
     1 - dividend / close (CRSP's method).
     """
+    from_us = action.ex_date_us if from_us is None else from_us
     if action.kind == "split":
-        return Factor(action.ex_date_us, action.kind, action.value, 1.0 / action.value, action.value)
+        return Factor(action.ex_date_us, from_us, action.kind, action.value, 1.0 / action.value, action.value)
     if close_before is None or close_before <= action.value:
         return None
-    return Factor(action.ex_date_us, action.kind, action.value, 1.0 - action.value / close_before, 1.0)
+    return Factor(action.ex_date_us, from_us, action.kind, action.value, 1.0 - action.value / close_before, 1.0)
 
 
 def adjust(bars: Bars, factors: Sequence[Factor]) -> Bars:
@@ -53,7 +77,7 @@ def adjust(bars: Bars, factors: Sequence[Factor]) -> Bars:
         return bars
     price, volume = np.ones(len(bars)), np.ones(len(bars))
     for each in factors:
-        before = int(np.searchsorted(bars.time, each.ex_date_us))
+        before = int(np.searchsorted(bars.time, each.from_us))
         price[:before] *= each.price
         volume[:before] *= each.volume
     return Bars(

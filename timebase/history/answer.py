@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from timebase.model.bars import Bars
 from timebase.model.demand import Question
 from timebase.model.instrument import Instrument
+from timebase.model.interval import Interval
 from timebase.model.receipt import Attempt
 from timebase.model.series import Series
 from timebase.model.timerange import TimeRange
@@ -35,7 +36,7 @@ class Freshness:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The receipt of one question, and the way to its bars.
+    """The receipt of one question, and the way to its bars. `series`: what they were read from.
 
     `version` names the content: equal versions have equal bars, so rendered bodies may be kept under it.
     `load` reads the bars (from memory while they are there); they are not held here, so that a kept answer stays small.
@@ -53,6 +54,11 @@ class Answer:
     adjustment: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     next_start_us: int | None = None
+
+    @property
+    def resampled_from(self) -> Interval | None:
+        """The interval of the bars that these are made of; None: the provider has them as they are."""
+        return None if self.series.interval is self.question.interval else self.series.interval
 
     @property
     def is_complete(self) -> bool:

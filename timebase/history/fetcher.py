@@ -3,7 +3,7 @@
 Raises what the provider answered (ProviderError), or StoreUnavailable when it could not be kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -14,6 +14,7 @@ from timebase.errors import ProviderError, StoreUnavailable, Unavailable, Upstre
 from timebase.history.cover import Head, align, find_gaps
 from timebase.history.flights import Catch, Flight, Flights
 from timebase.history.tickets import Ticket, Tickets
+from timebase.model.alias import Aliases
 from timebase.model.demand import Demand, Question
 from timebase.model.instrument import Instrument
 from timebase.model.series import Series
@@ -59,6 +60,7 @@ class Fetcher:
         router: Router,
         roster: Roster,
         tickets: Tickets,
+        aliases: Aliases,
         nursery: trio.Nursery,
         refresh_s: float,
         patience_s: float,
@@ -68,6 +70,7 @@ class Fetcher:
         self._router = router
         self._roster = roster
         self._tickets = tickets
+        self._aliases = aliases
         self._flights = Flights(nursery)
         self._refresh_us = int(refresh_s * SECOND_US)
         self._patience_s = patience_s
@@ -87,9 +90,17 @@ class Fetcher:
         head = self._heads.get(series.id)
         return head.asked_us + self._refresh_us if head else now_us()
 
+    def nameless(self, series: Series) -> Ranges:
+        """When no symbol of its provider means the instrument: then there is nothing to ask for."""
+        return self._aliases.nameless(series.symbol, series.provider, series.interval)
+
+    async def settled(self, series: Series) -> Ranges:
+        """What need not be asked for, or cannot."""
+        return (await self._store.coverage(series.id)).settled | self.nameless(series)
+
     async def gaps(self, question: Question, series: Series) -> Ranges:
         """What the series lacks for the question."""
-        settled = (await self._store.coverage(series.id)).settled
+        settled = await self.settled(series)
         head = self._heads.get(series.id)
         return find_gaps(
             question.range, settled, series.interval, now_us=now_us(), head=head, refresh_us=self._refresh_us
@@ -136,7 +147,7 @@ class Fetcher:
         if kept is None:
             return Wanted(Ranges(), at_us)
         if question.refresh:
-            return Wanted(Ranges((kept,)), at_us)
+            return Wanted(Ranges((kept,)) - self.nameless(series), at_us)
         return Wanted((await self.gaps(question, series)) & Ranges((kept,)), at_us)
 
     async def _bring(
@@ -144,12 +155,20 @@ class Fetcher:
     ) -> None:
         reason = "refresh" if question.refresh else "history"
         for gap in flight.ranges.parts:
-            await self._bring_one(candidate, Demand(0, series, instrument, gap, reason), flight.catch)
+            for demand in self._demands(series, instrument, gap, reason):
+                await self._bring_one(candidate, demand, flight.catch)
         asked_us = self._checked[series.id] = now_us()
-        young = flight.ranges - (await self._store.coverage(series.id)).settled
+        young = flight.ranges - await self.settled(series)
         if young:
             last = young.parts[-1]
             self._heads[series.id] = Head(asked_us, last.start_us, None if flight.is_live else last.end_us)
+
+    def _demands(self, series: Series, instrument: Instrument, gap: TimeRange, reason: str) -> Iterator[Demand]:
+        """A gap in which the instrument changes its name is asked for in parts, each under the name of then."""
+        for name in self._aliases.names(series.symbol, series.provider, series.interval):
+            part = gap.intersect(name.range)
+            if part is not None:
+                yield Demand(0, series, replace(instrument, symbol=name.native), part, reason, name.range)
 
     async def _bring_one(self, candidate: Candidate, demand: Demand, catch: Catch) -> None:
         """One gap. A retry goes on where the try before it broke off."""

@@ -2,12 +2,15 @@
 
 Every answer is of one provider: prices of two vendors are never mixed in one reply. The first in the router's order
 whose stored bars answer the whole question wins without being asked; otherwise they are asked in that order, each for
-exactly what its own series lacks, until one delivers.
+exactly what its own series lacks, until one delivers. Where no provider has bars of that interval, the question is put
+for the finer ones that they can be made of, which are what is fetched and stored.
 """
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from timebase.clock import now_us
 from timebase.errors import (
@@ -26,14 +29,17 @@ from timebase.history.answer import Answer, Completion, Freshness, Missing
 from timebase.history.cover import align
 from timebase.history.fetcher import Fetcher
 from timebase.history.flights import Catch
-from timebase.history.reader import MAX_BARS, Reader
+from timebase.history.reader import MAX_BARS, Reader, Reading
+from timebase.history.resample import finer, sources
 from timebase.model.bars import Bars
 from timebase.model.demand import Question
 from timebase.model.instrument import Instrument, canonical_symbol, classify
+from timebase.model.interval import Interval
 from timebase.model.receipt import Attempt
 from timebase.model.series import Series
-from timebase.model.timerange import DAY_US, Ranges, TimeRange
+from timebase.model.timerange import DAY_US, Ranges, TimeRange, to_datetime
 from timebase.router.router import Plan, Router
+from timebase.storage.coverage import final_before
 from timebase.storage.store import Store
 from timebase.supervisor.roster import Roster
 
@@ -82,7 +88,8 @@ class Historian:
         if kept is not None:
             return kept
         try:
-            part, found = await self._find_enough(question, attempts)
+            source = await self._source(question)
+            part, found = await self._find_enough(question, source, attempts)
             return await self._read(question, part, found)
         except StoreUnavailable:
             stale = self._answers.get(question)
@@ -92,23 +99,33 @@ class Historian:
 
     async def complete(self, question: Question, attempts: list[Attempt]) -> Completion:
         """Fetch what the question lacks without reading it. Raises as `answer` does."""
-        found = await self._find(question, attempts)
+        source = await self._source(question)
+        found = await self._find(finer(question, source), attempts)
         missing = await self._missing(question, found)
         catch = found.catch
+        made = () if source is question.interval else (f"{question.interval} bars are made of {source} bars",)
         return Completion(
-            found.series, tuple(catch.attempts), tuple(missing), catch.new, catch.revised, tuple(catch.warnings)
+            found.series, tuple(catch.attempts), tuple(missing), catch.new, catch.revised, (*made, *catch.warnings)
         )
 
     async def explain(self, question: Question) -> dict[str, object]:
         """Who would be asked, in which order and why, and what is stored already. Asks nobody."""
         instrument = await self._instrument(question.symbol)
-        plan = self._router.plan(question, instrument)
+        source = await self._source(question)
+        asked = finer(question, source)
+        plan = self._router.plan(asked, instrument)
         stored = []
-        for series in await self._stored(instrument, question, plan):
-            gaps = await self._fetcher.gaps(question, series)
+        for series in await self._stored(instrument, asked, plan):
+            gaps = await self._fetcher.gaps(asked, series)
             would_ask = [[part.start_us // 1000, part.end_us // 1000] for part in gaps.parts]
-            stored.append({"provider": series.provider, "complete": not gaps, "would_ask_for": would_ask})
-        return {**self._router.explain(question, instrument), "stored": stored}
+            is_complete = not gaps and not self._fetcher.nameless(series) & Ranges((asked.range,))
+            stored.append({"provider": series.provider, "complete": is_complete, "would_ask_for": would_ask})
+        return {
+            **self._router.explain(asked, instrument),
+            "interval": question.interval.value,
+            "resampled_from": None if source is question.interval else source.value,
+            "stored": stored,
+        }
 
     # --- what was answered before ---
 
@@ -137,16 +154,45 @@ class Historian:
 
     # --- who answers ---
 
-    async def _find_enough(self, question: Question, attempts: list[Attempt]) -> tuple[Question, Found]:
+    async def _source(self, question: Question) -> Interval:
+        """The interval to ask for: the question's own when somebody has it, or nobody has what it can be made of."""
+        instrument = await self._instrument(question.symbol)
+        for interval in (question.interval, *sources(question.interval)):
+            if await self._has(finer(question, interval), instrument):
+                return interval
+        return question.interval
+
+    async def _has(self, question: Question, instrument: Instrument) -> bool:
+        """Whether a provider can be asked, or what is stored is enough."""
+        plan = self._router.plan(question, instrument)
+        if plan.candidates:
+            return True
+        for series in await self._stored(instrument, question, plan):
+            if not await self._fetcher.gaps(question, series):
+                return True
+        return False
+
+    async def _find_enough(
+        self, question: Question, source: Interval, attempts: list[Attempt]
+    ) -> tuple[Question, Found]:
         """Of a question for the first so many bars no more is fetched than holds them: its range grows as needed."""
         limit = min(question.limit or MAX_BARS, MAX_BARS)
         width_us = max(SPARSE * limit * question.interval.us, DAY_US)
         while True:
             part = _first_part(question, width_us)
-            found = await self._find(part, attempts)
-            if part is question or len(await self._store.read(found.series, part.range, limit=limit + 1)) > limit:
+            found = await self._find(finer(part, source), attempts)
+            if part is question or await self._holds_more(part, found, limit):
                 return part, found
             width_us *= SPARSE
+
+    async def _holds_more(self, question: Question, found: Found, limit: int) -> bool:
+        if found.series.interval is question.interval:
+            return len(await self._store.read(found.series, question.range, limit=limit + 1)) > limit
+        return (await self._reading(question, found)).next_start_us is not None
+
+    async def _reading(self, question: Question, found: Found) -> Reading:
+        known_us = await self._known_us(question, found)
+        return await self._reader.read(question, found.series, timezone=found.instrument.timezone, known_us=known_us)
 
     async def _find(self, question: Question, attempts: list[Attempt]) -> Found:
         instrument = await self._instrument(question.symbol)
@@ -248,15 +294,11 @@ class Historian:
         """The answer to `question` from `part` of it, which has all the bars that are wanted."""
         series = found.series
         generation = self._reader.generation(part, series)
-        reading = await self._reader.read(part, series)
+        reading = await self._reading(part, found)
         missing = await self._missing(part, found)
-        raw_key, factors = reading.raw_key, reading.factors
 
         async def load() -> Bars:
             return reading.bars
-
-        async def reload() -> Bars:
-            return await self._reader.reread(raw_key, factors, part, series)
 
         answer = Answer(
             question=question,
@@ -269,21 +311,47 @@ class Historian:
             missing=tuple(missing),
             freshness=await self._freshness(part, found),
             adjustment=reading.adjustment,
-            warnings=(*found.catch.warnings, *reading.warnings, *_warn_of(missing)),
+            warnings=(
+                *found.catch.warnings,
+                *reading.warnings,
+                *_warn_of(missing),
+                *_partly(part, series, missing, reading.bars),
+            ),
             next_start_us=reading.next_start_us,
         )
-        self._keep(answer, generation, reload)
+        self._keep(answer, generation, reading.reload)
         return answer
 
     async def _missing(self, question: Question, found: Found) -> list[Missing]:
+        if question.as_of_us is not None and question.as_of_us < now_us():
+            return await self._unknown_then(finer(question, found.series.interval), found.series, question.as_of_us)
         coverage = await self._store.coverage(found.series.id)
         head = None if found.is_stale else self._fetcher.head(found.series)
-        return self._reader.missing(question, found.series, coverage, head, now_us())
+        nameless, asked = self._fetcher.nameless(found.series), finer(question, found.series.interval)
+        return self._reader.missing(asked, found.series, coverage, nameless, head, now_us())
+
+    async def _unknown_then(self, question: Question, series: Series, as_of_us: int) -> list[Missing]:
+        """What the answer lacks that could have been final at that instant."""
+        whole = align(question.range, series.interval, final_before(series.interval, as_of_us))
+        if whole is None:
+            return []
+        known = await self._store.settled_then(series, whole, as_of_us)
+        return [Missing(part, "not known then") for part in (Ranges((whole,)) - known).parts]
+
+    async def _known_us(self, question: Question, found: Found) -> int:
+        """Until when the series says what there was: now, unless its end was asked for a moment ago."""
+        head, at_us = self._fetcher.head(found.series), now_us()
+        if head is not None:
+            asked = Ranges((finer(question, found.series.interval).range,))
+            young = asked - await self._fetcher.settled(found.series)
+            at_us = min(at_us, head.asked_us) if young & head.rested(at_us) else at_us
+        return at_us if question.as_of_us is None else min(at_us, question.as_of_us)
 
     async def _freshness(self, question: Question, found: Found) -> Freshness:
         """An answer whose range is settled is final; one that reaches into the present is fresh for `refresh_s`."""
-        settled = (await self._store.coverage(found.series.id)).settled
-        whole = align(question.range, found.series.interval, now_us())
+        settled = await self._fetcher.settled(found.series)
+        asked = finer(question, found.series.interval)
+        whole = align(asked.range, asked.interval, now_us())
         is_final = whole is not None and not Ranges((whole,)) - settled
         return Freshness(
             checked_us=self._fetcher.checked_us(found.series),
@@ -301,6 +369,21 @@ def _first_part(question: Question, width_us: int) -> Question:
 
 def _warn_of(missing: Sequence[Missing]) -> list[str]:
     return [f"{each.range} is missing: {each.why}" for each in missing[:10]]
+
+
+def _partly(question: Question, series: Series, missing: Sequence[Missing], bars: Bars) -> list[str]:
+    """A warning of the bars that are made of less than there should be."""
+    if series.interval is question.interval:
+        return []
+    is_partly = np.zeros(len(bars), np.bool_)
+    for each in missing:
+        first, last = np.searchsorted(bars.time, (question.interval.floor_us(each.range.start_us), each.range.end_us))
+        is_partly[first:last] = True
+    n = int(is_partly.sum())
+    if not n:
+        return []
+    at = to_datetime(int(bars.time[is_partly][0])).isoformat()
+    return [f"{n} {question.interval} bars are made of less than their whole period, the first of them that of {at}"]
 
 
 def _as_stale(answer: Answer) -> Answer:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from timebase.model.instrument import Instrument
 from timebase.model.interval import Interval
 from timebase.model.series import Series
-from timebase.model.timerange import TimeRange
+from timebase.model.timerange import EVER, TimeRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """One range of one series to be fetched from its provider; its batches carry `id`."""
+    """One range of one series to be fetched from its provider; its batches carry `id`.
+
+    `instrument` goes by the symbol that means it in `named`: corporate actions outside of that are another's.
+    """
 
     id: int
     series: Series
     instrument: Instrument
     range: TimeRange
     reason: str = "history"
+    named: TimeRange = EVER

@@ -46,6 +46,9 @@ class TimeRange:
         return TimeRange(start_us, end_us) if start_us < end_us else None
 
 
+EVER = TimeRange(to_us(datetime(1, 1, 1, tzinfo=UTC)), to_us(datetime(9999, 1, 1, tzinfo=UTC)))  # what a date can say
+
+
 @dataclass(frozen=True, slots=True)
 class Ranges:
     """A set of instants as sorted ranges that neither overlap nor touch. Build it with `Ranges.of`."""

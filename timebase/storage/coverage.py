@@ -69,7 +69,10 @@ class Ledger:
 
     def since(self, start_us: int, now_us: int) -> "Ledger":
         """The ledger that has forgotten everything before that instant."""
-        gone = Ranges((TimeRange(-LONG_AGO_US, start_us),))
+        return self.without(Ranges((TimeRange(-LONG_AGO_US, start_us),)), now_us)
+
+    def without(self, gone: Ranges, now_us: int) -> "Ledger":
+        """The ledger that knows nothing of `gone`."""
         kept = {mark: ranges - gone for mark, ranges in self.marks.items() if _is_fresh(mark, now_us)}
         return Ledger({mark: ranges for mark, ranges in kept.items() if ranges})
 
@@ -97,6 +100,23 @@ def final_before(interval: Interval, settled_us: int) -> int:
     if not interval.is_intraday:
         return interval.floor_us(settled_us)
     return (settled_us - interval.us) // interval.grid_us * interval.grid_us + interval.grid_us
+
+
+def settled_then(ranges: Ranges, interval: Interval, settled: Ranges) -> Ranges:
+    """Of the `ranges` that batches had settled by an instant of the past, what a question at that instant relied on.
+
+    A batch's own word on its newest bars is not kept, so it is taken for what it can have been at most: periods that
+    were over. And no more than is `settled` today, for what was settled is, save what was forgotten.
+    """
+    whole = (_whole(part, interval) for part in ranges.parts)
+    return Ranges.of(part for part in whole if part is not None) & settled
+
+
+def _whole(part: TimeRange, interval: Interval) -> TimeRange | None:
+    end_us = part.end_us
+    is_on_grid = end_us % interval.grid_us == 0 if interval.is_intraday else interval.floor_us(end_us) == end_us
+    end_us = end_us if is_on_grid else final_before(interval, end_us)
+    return TimeRange(part.start_us, end_us) if part.start_us < end_us else None
 
 
 def claims(batch: Batch) -> Iterator[Claim]:

@@ -74,12 +74,11 @@ async def forget_old(store: Store, retention: Retention) -> int:
 
     Returns: how many series were touched.
     """
-    touched = 0
-    kinds = ((True, retention.intraday_days), (False, retention.daily_days))
-    for is_intraday, days in kinds:
-        if days is not None:
-            intervals = [interval for interval in Interval if interval.is_intraday is is_intraday]
-            touched += await store.forget_before(intervals, now_us() - days * DAY_US)
+    kept_days = {
+        interval: retention.intraday_days if interval.is_intraday else retention.daily_days for interval in Interval
+    }
+    cutoffs = {interval: now_us() - days * DAY_US for interval, days in kept_days.items() if days is not None}
+    touched = await store.upkeep.forget_before(cutoffs) if cutoffs else 0
     if touched:
         logger.info("bars of %d series were older than is kept, and are gone", touched)
     return touched

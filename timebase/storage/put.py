@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from timebase.clock import now_us
 from timebase.model.bars import Bars, Batch, Durable, Flag
+from timebase.model.interval import Interval
 from timebase.model.series import Series
+from timebase.model.timerange import DAY_US, HOUR_US, Ranges, TimeRange
 from timebase.storage.annex import Connection
 from timebase.storage.bar_rows import CHUNK_ROWS
 from timebase.storage.coverage import Claim, Ledger, claims, opening_span
@@ -23,8 +25,10 @@ from timebase.storage.queries.batches import insert_batches, lock_series
 from timebase.storage.queries.corporate_actions import upsert_actions
 from timebase.storage.queries.coverage import replace_ledgers, select_ledgers
 from timebase.storage.queries.quarantine import put_quarantine
+from timebase.storage.queries.stale_hours import note_hours
 
 ROWS_AT_ONCE = 131_072  # 8 MB of columns, and as much again stored and packed
+WEEK_US = 7 * DAY_US
 SPARSE = 200_000  # stored rows that an answer may skip over before they are looked up one by one
 
 
@@ -45,15 +49,21 @@ class _Run:
     place_of_row: NDArray[np.intp]  # in the put's batches
 
 
-async def put_batches(conn: Connection, batches: Sequence[Batch]) -> Stored:
-    """Make `batches` durable. Repeating it changes nothing but provenance."""
+async def put_batches(conn: Connection, batches: Sequence[Batch], *, has_rollup: bool = False) -> Stored:
+    """Make `batches` durable. Repeating it changes nothing but provenance.
+
+    `has_rollup`: hours are kept rolled up, so those that change are noted.
+    """
     series_ids = sorted({batch.series.id for batch in batches})
     async with conn.transaction():
         await lock_series(conn, series_ids)
         ids = await insert_batches(conn, batches)
         counts = np.zeros((len(batches), 2), np.int64)
+        hours: defaultdict[int, Ranges] = defaultdict(Ranges)
         for runs in _rounds(batches):
-            await _put_runs(conn, runs, np.asarray(ids), counts)
+            await _put_runs(conn, runs, np.asarray(ids), counts, hours)
+        if has_rollup:
+            await note_hours(conn, hours)
         await put_quarantine(conn, zip(batches, ids, strict=True))
         await upsert_actions(conn, batches)
         ledgers = await _note_coverage(conn, batches, series_ids)
@@ -64,7 +74,13 @@ async def put_batches(conn: Connection, batches: Sequence[Batch]) -> Stored:
     return Stored(tuple(durables), ledgers)
 
 
-async def _put_runs(conn: Connection, runs: Sequence[_Run], ids: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+async def _put_runs(
+    conn: Connection,
+    runs: Sequence[_Run],
+    ids: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    hours: defaultdict[int, Ranges],
+) -> None:
     new: list[Rows] = []
     for run in runs:
         stored = await _stored_rows(conn, run)
@@ -78,10 +94,20 @@ async def _put_runs(conn: Connection, runs: Sequence[_Run], ids: NDArray[np.int6
             flags = run.bars.flags | np.where(what.revised, Flag.REVISED, 0).astype(np.int16)
             changed = replace(run.bars, flags=flags).pick(what.changed)
             await replace_bars(conn, Rows(changed, run.series.id, batch_ids[what.changed]))
+        touched = what.new | what.changed
+        if run.series.interval is Interval.M1 and touched.any():
+            hours[run.series.id] |= _hours_of(run.bars.time[touched])
         np.add.at(counts[:, 0], run.place_of_row[what.new], 1)
         np.add.at(counts[:, 1], run.place_of_row[what.revised], 1)
     if new:
         await copy_bars(conn, new)
+
+
+def _hours_of(times: NDArray[np.int64]) -> Ranges:
+    """The hours of those instants (one at least), with what lies between them when that is less than a week."""
+    hours = np.unique(times // HOUR_US) * HOUR_US
+    pieces = np.split(hours, np.flatnonzero(np.diff(hours) > WEEK_US) + 1)
+    return Ranges(tuple(TimeRange(int(piece[0]), int(piece[-1]) + HOUR_US) for piece in pieces))
 
 
 async def _stored_rows(conn: Connection, run: _Run) -> Bars:

@@ -18,9 +18,9 @@ from timebase.model.instrument import AssetClass, CorporateAction, Instrument, c
 from timebase.model.interval import Interval
 from timebase.model.lru import ByteLru
 from timebase.model.series import Series
-from timebase.model.timerange import TimeRange
+from timebase.model.timerange import Ranges, TimeRange
 from timebase.storage.annex import Annex, Connection, open_annex
-from timebase.storage.coverage import Coverage, Ledger
+from timebase.storage.coverage import Coverage, Ledger, settled_then
 from timebase.storage.embedded import Cluster, open_embedded
 from timebase.storage.faults import StoreFault, is_misconfigured
 from timebase.storage.migrate import Migrated, migrate
@@ -34,16 +34,15 @@ from timebase.storage.queries import (
     instruments,
     providers,
     quarantine,
-    retention,
 )
 from timebase.storage.queries import coverage as coverage_queries
 from timebase.storage.queries import series as series_queries
 from timebase.storage.queries.bars import Holding
 from timebase.storage.queries.batches import Provenance
 from timebase.storage.queries.budgets import BudgetTake
-from timebase.storage.queries.hypertable import Compression
 from timebase.storage.queries.providers import ProviderRow
 from timebase.storage.queries.quarantine import Quarantined
+from timebase.storage.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +65,7 @@ class Store:
         self._ledgers = ByteLru[int, Ledger](REMEMBERED)
         self._generations: Counter[int] = Counter()
         self._action_generations: Counter[int] = Counter()
+        self.upkeep = Upkeep(annex, self._touch, has_timescale=migrated.has_timescale)
 
     # --- instruments and series
 
@@ -143,13 +143,18 @@ class Store:
                 self._ledgers.put(series_id, ledger, 1)
         return ledger.coverage(now_us(), generation)
 
+    async def settled_then(self, series: Series, within: TimeRange, at_us: int) -> Ranges:
+        """What of `within` was settled at an instant of the past."""
+        by_then = await self._annex.run(batch_queries.select_settled_by, series.id, within, at_us)
+        return settled_then(by_then, series.interval, (await self.coverage(series.id)).settled)
+
     async def put(self, batches: Sequence[Batch]) -> tuple[Durable, ...]:
         """Make `batches` durable: bars, provenance, coverage, quarantine and actions, or none. May be repeated."""
         if not batches:
             return ()
         touched = {batch.series.id for batch in batches}
         try:
-            stored = await self._annex.run(put_batches, batches)
+            stored = await self._annex.run(put_batches, batches, has_rollup=self.has_timescale)
         finally:
             # Also when it failed: an answer that got lost on its way may have been a commit.
             for series_id in touched:
@@ -241,23 +246,6 @@ class Store:
             "has_timescale": self.has_timescale,
             "schema": self._migrated.known[-1] if self._migrated.known else "",
         }
-
-    async def forget_before(self, intervals: Sequence[Interval], before_us: int) -> int:
-        """Remove older bars of those intervals, and the claim to have them. Returns: how many series had some."""
-        old = await self._annex.run(retention.select_series_with_old, intervals, before_us)
-        for series_id in old:
-            try:
-                await self._annex.run(retention.forget_before, series_id, before_us)
-            finally:
-                self._touch(series_id)
-        return len(old)
-
-    async def compress_now(self) -> None:
-        """With TimescaleDB: compress every chunk, whatever its age."""
-        await self._annex.run(hypertable.compress_now)
-
-    async def compression(self) -> Compression:
-        return await self._annex.run(hypertable.select_compression)
 
     async def revive(self) -> None:
         """Start the embedded database again when it is not running. Does nothing to a database that is not ours."""

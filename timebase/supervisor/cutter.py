@@ -55,7 +55,8 @@ class BatchCutter:
         return ready
 
     def add_actions(self, actions: tuple[CorporateAction, ...]) -> None:
-        self._actions += actions
+        named = self.demand.named
+        self._actions += [each for each in actions if named.start_us <= each.ex_date_us < named.end_us]
 
     def finish(self, warnings: tuple[str, ...] = ()) -> Batch:
         """The last batch: it settles the rest of the range, all of it when no bar came."""

@@ -3,9 +3,9 @@
 One per provider, for as long as its manifest is there.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import trio
@@ -17,7 +17,7 @@ from timebase.manifest.manifest import Manifest
 from timebase.model.bars import Bars, Batch
 from timebase.model.demand import Demand
 from timebase.model.feed import Feed
-from timebase.model.instrument import Instrument
+from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.live import Live
 from timebase.supervisor.cutter import BatchCutter
 from timebase.supervisor.feeds import Feeds, OnFeedEnd
@@ -95,6 +95,7 @@ class ProviderHandle:
         self._life: trio.CancelScope | None = None
         self._link: ProviderLink | None = None
         self._methods: tuple[str, ...] = ()
+        self.listed: tuple[Instrument, ...] = ()  # what the program said it has, at its last start
         self._auth_fault = ""
         self._in_flight = 0
         self.is_switched_on = is_switched_on  # the operator's word over the manifest's; None: has not spoken
@@ -300,9 +301,10 @@ class ProviderHandle:
         self.last_error = reason
         self._is_promising = was_ready
 
-    def open(self, link: ProviderLink, methods: tuple[str, ...]) -> None:
-        """Questions may come."""
+    def open(self, link: ProviderLink, methods: tuple[str, ...], listed: tuple[Instrument, ...]) -> None:
+        """Questions may come. `listed`: the symbols that it has, where it knows them."""
         self._link, self._methods = link, methods
+        self.listed = tuple(_as_claimed(listed, self.manifest.asset_classes))
         self._feeds.open(link)
         self.become(READY)
 
@@ -385,3 +387,15 @@ class ProviderHandle:
     def end(self) -> None:
         self.gone.set()
         self._tell()
+
+
+def _as_claimed(listed: Iterable[Instrument], claimed: frozenset[AssetClass]) -> Iterator[Instrument]:
+    """Those of the classes that the manifest claims; of one that claims a single class all are of that one.
+
+    A program may know no more of a symbol than how it looks: N225 looks like a stock.
+    """
+    for each in listed:
+        if each.asset_class in claimed:
+            yield each
+        elif len(claimed) == 1:
+            yield replace(each, asset_class=next(iter(claimed)))

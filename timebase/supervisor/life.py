@@ -9,13 +9,17 @@ import trio
 
 from timebase.errors import AuthFailed, ProviderError, Unavailable
 from timebase.link.provider_link import ProviderLink, open_link
+from timebase.model.instrument import Instrument
 from timebase.supervisor.handle import ProviderHandle
 from timebase.supervisor.output import Output
 from timebase.supervisor.process import REAP_S, Home, clean_environ, end, ending_of, memory_of, spawn
 from timebase.supervisor.settings import SupervisorSettings
 
 LAST_WORDS_S = 0.5  # between a process's end, its connection's end and its output's end
+LIST_S = 10.0  # for a provider to name its symbols: a big folder on a slow disk
+MAX_LISTED = 2_000  # a manifest has room for as many
 MB = 1024 * 1024
+logger = logging.getLogger("timebase.supervisor")
 
 Spend = Callable[[str, int], Awaitable[None]]
 
@@ -32,9 +36,8 @@ class Ending:
 
 async def live(handle: ProviderHandle, home: Home, address: str, settings: SupervisorSettings, spend: Spend) -> Ending:
     """Spawn the plugin and attend to it until it ends, or does what it must not. Cancelled, it ends it in order."""
-    logger = logging.getLogger(f"timebase.provider.{handle.slug}")
     mask = handle.mask
-    output = Output(logger, mask)
+    output = Output(logging.getLogger(f"timebase.provider.{handle.slug}"), mask)
     async with open_link(address) as link:
         try:
             process = await spawn(handle.manifest, home, clean_environ(settings.environ, home, address))
@@ -154,11 +157,26 @@ class _Attendance:
         except ProviderError as error:
             self._finish(Ending(f"its setup failed: {error.code}: {error}"))
         else:
-            self._ready_at = trio.current_time()
             self._greeted.set()
-            handle.open(self._link, methods)
+            listed = await self._list_symbols() if "symbols" in methods else ()
+            self._ready_at = trio.current_time()
+            handle.open(self._link, methods, listed)
             return True
         return False
+
+    async def _list_symbols(self) -> tuple[Instrument, ...]:
+        """Before it is ready: the first question needs them for its routing. Without them it is asked all the same."""
+        handle = self._handle
+        if not handle.manifest.lists_symbols:
+            return ()
+        why = f"it took longer than {LIST_S:g} s"
+        with trio.move_on_after(LIST_S):
+            try:
+                return await self._link.symbols("", MAX_LISTED)
+            except ProviderError as error:
+                why = handle.mask(str(error))
+        logger.warning("%s does not say which symbols it has: %s", handle.slug, why)
+        return ()
 
     async def _keep_pinging(self) -> None:
         settings = self._settings

@@ -27,6 +27,7 @@ class Roster:
         self._handles: dict[str, ProviderHandle] = {}
         self._homes: dict[str, Home] = {}
         self._broken: dict[Path, BrokenManifest] = {}
+        self._told = trio.Event()
 
     def all(self) -> tuple[ProviderState, ...]:
         """By slug."""
@@ -40,11 +41,12 @@ class Roster:
         return tuple(broken for _, broken in sorted(self._broken.items()))
 
     def symbols(self) -> tuple[Instrument, ...]:
-        """The instruments that manifests list, each symbol once."""
-        listed = (instrument for _, handle in sorted(self._handles.items()) for instrument in handle.manifest.symbols)
+        """The instruments that manifests list, and those that providers said they have, each symbol once."""
+        handles = [handle for _, handle in sorted(self._handles.items())]
         found: dict[str, Instrument] = {}
-        for instrument in listed:
-            found.setdefault(instrument.symbol, instrument)
+        for listed in (*(handle.manifest.symbols for handle in handles), *(handle.listed for handle in handles)):
+            for instrument in listed:
+                found.setdefault(instrument.symbol, instrument)
         return tuple(found.values())
 
     async def enable(self, slug: str) -> ProviderState:
@@ -60,9 +62,14 @@ class Roster:
 
     async def restart(self, slug: str) -> ProviderState:
         """Start it anew, now, also when it backs off or its key was refused. Raises: UnknownProvider."""
-        handle = self._known(slug)
+        handle = self.known(slug)
         await handle.restart()
         return handle.snapshot()
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        """Wait for changes until it is so."""
+        while not is_so():
+            await self._told.wait()
 
     # --- the supervisor's side ---
 
@@ -85,19 +92,22 @@ class Roster:
     def tell(self, slug: str) -> None:
         for hook in self.on_change:
             hook(slug)
+        self._told.set()
+        self._told = trio.Event()
 
     def tell_feed_end(self, feed: Feed, error: ProviderError) -> None:
         for hook in self.on_feed_end:
             hook(feed, error)
 
-    def _known(self, slug: str) -> ProviderHandle:
+    def known(self, slug: str) -> ProviderHandle:
+        """Raises: UnknownProvider."""
         handle = self._handles.get(slug)
         if handle is None:
             raise UnknownProvider(slug, sorted(self._handles))
         return handle
 
     async def _switch(self, slug: str, is_on: bool) -> ProviderState:
-        handle = self._known(slug)
+        handle = self.known(slug)
         await trio.to_thread.run_sync(self._homes[slug].write_switch, is_on)
         await handle.switch(is_on)
         return handle.snapshot()

@@ -13,6 +13,7 @@ from timebase.manifest.watch import Broken, Event, Gone, Good, Watch
 from timebase.model.bars import Batch
 from timebase.model.live import Live
 from timebase.supervisor.handle import ProviderHandle
+from timebase.supervisor.install import mend
 from timebase.supervisor.keeper import keep
 from timebase.supervisor.life import Spend
 from timebase.supervisor.process import Home
@@ -36,6 +37,7 @@ async def run_supervisor(
     Order: `roster` holds every provider when this has started, their processes follow one by one.
     """
     watch = Watch(settings.manifests)
+    await trio.to_thread.run_sync(mend, settings.manifests)
     async with raw_in:
         with open_run_directory() as run_directory:
             async with trio.open_nursery() as keepers:

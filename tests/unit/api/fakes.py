@@ -14,7 +14,15 @@ from prometheus_client import CollectorRegistry
 
 from timebase.api.server import run_api
 from timebase.api.services import ApiSettings
-from timebase.errors import AllProvidersFailed, StoreUnavailable, TimeBaseError, UnknownProvider, UnknownSymbol
+from timebase.errors import (
+    AllProvidersFailed,
+    FixedProvider,
+    ProviderExists,
+    StoreUnavailable,
+    TimeBaseError,
+    UnknownProvider,
+    UnknownSymbol,
+)
 from timebase.history.answer import Answer, Completion, Freshness, Missing
 from timebase.manifest.manifest import Manifest, Option, RateWindow
 from timebase.model.bars import Bars
@@ -133,6 +141,44 @@ class FakeRoster:
         self.states = [replace(each, state=state) if each.slug == slug else each for each in self.states]
 
 
+@dataclass
+class FakeInstaller:
+    """Takes whatever it is given for the folder of a provider called `installed`."""
+
+    roster: FakeRoster
+    took: list[bytes] = field(default_factory=list)
+    error: TimeBaseError | None = None
+
+    async def install(self, archive: bytes) -> str:
+        await self._take(archive)
+        if "installed" in {each.slug for each in self.roster.states}:
+            raise ProviderExists("installed", "manifests/installed")
+        self.roster.states = [*self.roster.states, FakeState("installed", make_manifest("installed"), "starting")]
+        return "installed"
+
+    async def update(self, slug: str, archive: bytes) -> None:
+        self._known(slug)
+        await self._take(archive)
+
+    async def remove(self, slug: str) -> Path:
+        await trio.lowlevel.checkpoint()
+        self._known(slug)
+        if slug == "listed":
+            raise FixedProvider(slug, "is bundled with TimeBase")
+        self.roster.states = [each for each in self.roster.states if each.slug != slug]
+        return Path("manifests") / f".removed-{slug}"
+
+    async def _take(self, archive: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.error is not None:
+            raise self.error
+        self.took.append(archive)
+
+    def _known(self, slug: str) -> None:
+        if slug not in {each.slug for each in self.roster.states}:
+            raise UnknownProvider(slug)
+
+
 @dataclass(frozen=True, slots=True)
 class FakeCoverage:
     complete: Ranges = NOTHING
@@ -198,6 +244,7 @@ class FakeServices:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     roster: FakeRoster = field(default_factory=FakeRoster)
     store: FakeStore = field(default_factory=FakeStore)
+    installer: FakeInstaller = field(init=False)
     facts: dict[str, object] = field(default_factory=lambda: {"circuit": {"state": "closed"}})
     replay: Replay = field(default_factory=lambda: Replay(Path(mkdtemp())))
     states: dict[str, str] = field(default_factory=lambda: {"writer": "running", "supervisor": "running"})
@@ -211,6 +258,9 @@ class FakeServices:
     warnings: tuple[str, ...] = ()
     adjustment: Mapping[str, object] = field(default_factory=lambda: {"mode": "raw", "applied": []})
     page: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        self.installer = FakeInstaller(self.roster)
 
     def routing(self, slug: str) -> Mapping[str, object]:
         return self.facts
@@ -260,6 +310,7 @@ class FakeServices:
             "symbol": question.symbol,
             "asset_class": "stock",
             "interval": question.interval.value,
+            "resampled_from": None,
             "rule": None,
             "candidates": [{"provider": "demo", "place": 1, "score": 0.5, "factors": []}],
             "refused": [{"provider": "listed", "reason": "it is disabled"}],

@@ -22,8 +22,8 @@ def described() -> dict[str, Any]:
 def test_every_route_is_described_with_its_methods_and_parameters(described: dict[str, Any]) -> None:
     for route in ROUTES:
         path = paths(route)[0]
-        methods = {method for each in ROUTES if paths(each)[0] == path for method in each.methods}
-        assert {method.upper() for method in described["paths"][path]} == methods
+        same = [each for each in ROUTES if paths(each)[0] == path]
+        assert {method.upper() for method in described["paths"][path]} == {m for each in same for m in each.methods}
         operation = described["paths"][path][route.method.lower()]
         names = {each["name"] for each in operation["parameters"]}
         assert names == {each.name for each in route.query} | {name for name in IN_PATH if f"{{{name}}}" in path}

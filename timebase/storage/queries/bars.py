@@ -14,6 +14,7 @@ from timebase.model.bars import Bars
 from timebase.model.timerange import TimeRange, to_datetime, to_us
 from timebase.storage.annex import Connection
 from timebase.storage.bar_rows import HEADER, TRAILER, WRITE_COLUMNS, RowReader, pack_rows
+from timebase.storage.queries.hypertable import open_compressed
 
 _SELECT = """
 SELECT time, open, high, low, close, volume, flags
@@ -141,6 +142,7 @@ async def _stream(rows: Iterable[Rows]) -> AsyncIterator[bytes | memoryview]:
 
 async def replace_bars(conn: Connection, rows: Rows) -> None:
     """Put `rows` over stored ones with the same time; those that were closed stay readable in bar_revisions."""
+    await open_compressed(conn)
     await conn.execute(_STAGE)
     await copy_bars(conn, [rows], "staged_bars")
     # Constants, so that TimescaleDB opens only the chunks that matter.

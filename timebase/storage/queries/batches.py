@@ -4,13 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from timebase.model.bars import Batch, Outcome
-from timebase.model.timerange import TimeRange, to_datetime, to_us
+from timebase.model.timerange import Ranges, TimeRange, to_datetime, to_us
 from timebase.storage.annex import Connection
 from timebase.storage.text import clean
 
 _LOCKS = 0x7453  # the advisory locks' first key: ours, whatever else lives in the database
 
-_LOCK = "SELECT pg_advisory_xact_lock($1, id) FROM unnest($2::integer[]) AS id"
+# The second key 0 is of no series: all who write to one share it, and who needs all series at once has it alone.
+_LOCK = """
+SELECT pg_advisory_xact_lock_shared($1, 0)
+ UNION ALL
+SELECT pg_advisory_xact_lock($1, id) FROM unnest($2::integer[]) AS id
+"""
+_LOCK_ALL = "SELECT pg_advisory_xact_lock($1, 0)"
 
 _INSERT = """
 INSERT INTO batches (series_id, covers, outcome, reason, fetched_at, bars, why, warnings)
@@ -31,6 +37,16 @@ SELECT id, lower(covers) AS first, upper(covers) AS last, outcome, reason, fetch
 """
 
 
+_SETTLED_BY = """
+SELECT lower(part) AS first, upper(part) AS last
+  FROM (SELECT range_agg(covers * tstzrange(NULL, fetched_at)) AS parts
+          FROM batches
+         WHERE series_id = $1 AND covers && tstzrange($2, $3) AND fetched_at <= $4
+           AND outcome IN ('complete', 'empty')) b, unnest(parts) AS part
+ ORDER BY first
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """One stored batch, as a receipt shows it."""
@@ -48,6 +64,11 @@ class Provenance:
 async def lock_series(conn: Connection, series_ids: Sequence[int]) -> None:
     """Until the transaction ends, nobody else writes to these series. Ascending, so that nobody waits in a ring."""
     await conn.execute(_LOCK, _LOCKS, sorted(set(series_ids)))
+
+
+async def lock_all_series(conn: Connection) -> None:
+    """Until the transaction ends, nobody else writes to any series."""
+    await conn.execute(_LOCK_ALL, _LOCKS)
 
 
 async def insert_batches(conn: Connection, batches: Sequence[Batch]) -> list[int]:
@@ -78,3 +99,10 @@ async def select_provenance(conn: Connection, series_id: int, within: TimeRange,
         )
         for row in rows
     )  # fmt: skip
+
+
+async def select_settled_by(conn: Connection, series_id: int, within: TimeRange, at_us: int) -> Ranges:
+    """What the batches that had been fetched at that instant had settled, each up to its own."""
+    first, last = to_datetime(within.start_us), to_datetime(within.end_us)
+    rows = await conn.fetch(_SETTLED_BY, series_id, first, last, to_datetime(at_us))
+    return Ranges(tuple(TimeRange(to_us(row["first"]), to_us(row["last"])) for row in rows))

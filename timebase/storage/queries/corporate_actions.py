@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from timebase.model.bars import Batch
 from timebase.model.instrument import CorporateAction
-from timebase.model.timerange import DAY_US, EPOCH, to_datetime, to_us
+from timebase.model.timerange import DAY_US, EPOCH, TimeRange, to_datetime, to_us
 from timebase.storage.annex import Connection
 from timebase.storage.text import clean
 
@@ -24,6 +24,12 @@ SELECT ex_date, kind, value, currency
   FROM corporate_actions
  WHERE instrument_id = $1 AND provider = $2
  ORDER BY ex_date, kind
+"""
+
+
+_DELETE = """
+DELETE FROM corporate_actions
+ WHERE instrument_id = $1 AND provider = $2 AND ex_date >= $3 AND ex_date < $4
 """
 
 
@@ -54,3 +60,9 @@ async def select_actions(conn: Connection, instrument_id: int, provider: str) ->
         CorporateAction((row["ex_date"] - EPOCH.date()).days * DAY_US, row["kind"], row["value"], row["currency"])
         for row in await conn.fetch(_SELECT, instrument_id, provider)
     )
+
+
+async def delete_actions(conn: Connection, instrument_id: int, provider: str, within: TimeRange) -> None:
+    """Those whose ex-date begins in `within`."""
+    first, last = to_datetime(within.start_us).date(), to_datetime(within.end_us).date()
+    await conn.execute(_DELETE, instrument_id, provider, first, last)

@@ -7,6 +7,7 @@ from timebase.model.bars import Outcome
 from timebase.model.timerange import Ranges, TimeRange, to_datetime, to_us
 from timebase.storage.annex import Connection
 from timebase.storage.coverage import Ledger, Mark
+from timebase.storage.text import multirange
 
 _SELECT = """
 SELECT series_id, outcome, noted_at, lower(part) AS first, upper(part) AS last
@@ -61,7 +62,7 @@ async def replace_ledgers(conn: Connection, before: Mapping[int, Ledger], after:
             [series_id for series_id, _, _ in kept],
             [outcome.value for _, (outcome, _), _ in kept],
             [to_datetime(noted_us) for _, (_, noted_us), _ in kept],
-            [_literal(ranges) for _, _, ranges in kept],
+            [multirange(ranges) for _, _, ranges in kept],
         )
     if gone:
         await conn.execute(
@@ -70,11 +71,3 @@ async def replace_ledgers(conn: Connection, before: Mapping[int, Ledger], after:
             [outcome.value for _, (outcome, _) in gone],
             [to_datetime(noted_us) for _, (_, noted_us) in gone],
         )
-
-
-def _literal(ranges: Ranges) -> str:
-    """A multirange as PostgreSQL reads it; text, because one parameter then holds as many as there are."""
-    parts = (
-        f"[{to_datetime(part.start_us).isoformat()},{to_datetime(part.end_us).isoformat()})" for part in ranges.parts
-    )
-    return f"{{{','.join(parts)}}}"

@@ -12,6 +12,8 @@ SELECT extract(day FROM (config->>'compress_after')::interval)::integer
 _REMOVE_POLICY = "SELECT remove_compression_policy('bars', if_exists => true)"
 _ADD_POLICY = "SELECT add_compression_policy('bars', make_interval(days => $1))"
 
+_OPEN = "SELECT set_config('timescaledb.max_tuples_decompressed_per_dml_transaction', '0', true)"
+
 _COMPRESS = "SELECT compress_chunk(chunk, if_not_compressed => true) FROM show_chunks('bars') AS chunk"
 
 _SIZES = """
@@ -38,6 +40,11 @@ async def set_compression(conn: Connection, after_days: int | None) -> None:
     await conn.execute(_REMOVE_POLICY)
     if after_days is not None:
         await conn.execute(_ADD_POLICY, after_days)
+
+
+async def open_compressed(conn: Connection) -> None:
+    """Until the transaction ends, compressed chunks are opened for what changes in them, however much that is."""
+    await conn.execute(_OPEN)
 
 
 async def compress_now(conn: Connection) -> None:
