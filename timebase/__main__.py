@@ -54,6 +54,25 @@ def build_parser() -> argparse.ArgumentParser:
     watch.add_argument("--json", action="store_true", help="print the events as they come, a line each")
     watch.add_argument("--limit", type=int, metavar="N", help="end after so many bars, trades or quotes")
 
+    replay = commands.add_parser(
+        "replay",
+        help="play recorded trades as if they happened now",
+        epilog="Keys: space pauses, left and right wind a minute, up and down double and halve the speed, q stops. "
+        "Ask and follow what is played with provider=replay.",
+    )
+    replay.add_argument(
+        "tapes", nargs="*", metavar="FILE|SYMBOL",
+        help="a file of trades whose name begins with the symbol, SYMBOL=FILE, or a symbol whose stored trades are "
+        "played; without any, what is in already is followed",
+    )  # fmt: skip
+    replay.add_argument("--speed", help="how many times as fast as it was, as in 60x (default 1x)")
+    replay.add_argument("--position", metavar="TIME", help="where to go on, in tape time")
+    replay.add_argument("--paused", action="store_true", help="put the tapes in, but do not start")
+    replay.add_argument("--detach", action="store_true", help="leave it playing in the server and return")
+    replay.add_argument("--start", help="of stored trades: the first instant (default: all)")
+    replay.add_argument("--end", help="of stored trades: exclusive; default: now")
+    replay.add_argument("--provider", help="of stored trades: the provider that they are from")
+
     commands.add_parser("providers", help="list the providers, their states and reasons")
 
     coverage = commands.add_parser("coverage", help="show which ranges of a symbol are stored")

@@ -42,10 +42,12 @@ from timebase.model.demand import Question
 from timebase.model.live import DurableLive, Live, LiveBatch
 from timebase.model.lru import ByteLru
 from timebase.model.receipt import Attempt
+from timebase.model.replay import REPLAY_SLUG
 from timebase.model.timerange import SECOND_US
 from timebase.quality.live import Refusals
 from timebase.quality.validator import run_validator
 from timebase.registrar import run_registrar
+from timebase.replay import Replay
 from timebase.router.pruner import run_pruner
 from timebase.router.router import Router
 from timebase.router.rules import parse_rules
@@ -57,6 +59,7 @@ from timebase.storage.store import Store, open_store
 from timebase.storage.writer import run_writer
 from timebase.streaming.hub import Hub, run_hub
 from timebase.supervisor.install import Installer
+from timebase.supervisor.process import Home
 from timebase.supervisor.roster import Roster
 from timebase.supervisor.settings import SupervisorSettings
 from timebase.supervisor.supervisor import run_supervisor
@@ -121,7 +124,7 @@ async def _serve(
                     await actors.start(followed, "collector", run_collector, live.collector)
                     async with trio.open_nursery() as clients:
                         services = Services(
-                            roster, store, historian, router, Installer(supervised, roster), hub,
+                            roster, store, historian, router, Installer(supervised, roster), replay_of(settings), hub,
                             Seam(hub, historian, store, now_us), live.feeds, live.healer, live.collector,
                             actors.states, queues, refusals,
                         )  # fmt: skip
@@ -145,6 +148,7 @@ class Services:
     historian: Historian
     router: Router
     installer: Installer
+    replay: Replay
     hub: Hub
     seam: Seam
     feeds: Feeds
@@ -184,6 +188,10 @@ def store_of(settings: Settings) -> AbstractAsyncContextManager[Store]:
     return open_store(
         settings.database_url, settings.data_dir.absolute(), compress_after_days=settings.compress_after_days
     )
+
+
+def replay_of(settings: Settings) -> Replay:
+    return Replay(Home.of(settings.data_dir, REPLAY_SLUG).cache)
 
 
 def retention_of(settings: Settings) -> Retention:

@@ -24,24 +24,24 @@ class Market:
     """Answers are as Binance gave them. Raises: ProviderError, typed."""
 
     def __init__(self, base_url: str, timeout_s: float) -> None:
-        self._client = AsyncClient(
+        self.client = AsyncClient(
             session_params={"trust_env": base_url == BASE_URL},  # a proxy is for the way to Binance
             requests_params={"timeout": ClientTimeout(total=timeout_s), "allow_redirects": False},
         )
-        self._client.API_URL = f"{base_url.rstrip('/')}/api"
+        self.client.API_URL = f"{base_url.rstrip('/')}/api"
 
     async def close(self) -> None:
-        await self._client.close_connection()  # type: ignore[no-untyped-call]
+        await self.client.close_connection()  # type: ignore[no-untyped-call]
 
     async def klines(self, native: str, interval: str, from_ms: int, last_ms: int) -> object:
         """One page of those that open in [from_ms, last_ms], the earliest ones."""
         return await _asked(
-            self._client.get_klines(symbol=native, interval=interval, startTime=from_ms, endTime=last_ms, limit=PAGE)
+            self.client.get_klines(symbol=native, interval=interval, startTime=from_ms, endTime=last_ms, limit=PAGE)
         )
 
     async def prices(self) -> object:
         """Every symbol with its last price."""
-        return await _asked(self._client.get_all_tickers())
+        return await _asked(self.client.get_all_tickers())
 
 
 async def _asked(request: Awaitable[object]) -> object:

@@ -1,6 +1,7 @@
 """Yahoo Finance, by way of yfinance.
 
     question -> splits and dividends (kept an hour) -> one request per window -> raw bars
+    feeds -> polls, each of them paid for -> bars, forming and closed: yahoo_polling.py
 
 What is done to Yahoo's numbers. Yahoo adjusts open, high, low, close and volume for every split up to today, whatever
 range is asked for, and divides dividends by later splits; TimeBase stores what was traded and paid. So the whole list
@@ -24,14 +25,18 @@ from functools import partial
 from yahoo_account import Asking
 from yahoo_actions import NO_LEDGER
 from yahoo_ledgers import Ledgers
+from yahoo_news import Known, News
 from yahoo_symbols import to_native
 from yahoo_windows import windows
 
 from timebase.clock import now_us
-from timebase.sdk import AssetClass, Bars, CorporateAction, HistoryRequest, Instrument, Provider
+from timebase.model.timerange import MINUTE_US
+from timebase.sdk import AssetClass, Bars, CorporateAction, HistoryRequest, Instrument, Provider, Stream, Subscription
 
 # What neither splits nor pays.
 WITHOUT_ACTIONS = frozenset({AssetClass.CRYPTO, AssetClass.FOREX, AssetClass.INDEX, AssetClass.FUTURE})
+
+LONGEST_POLL_S = 900.0
 
 
 @contextmanager
@@ -78,6 +83,28 @@ class YahooFinance(Provider):
             bars = table.bars(ledger.splits, request.start_us, request.end_us)
             if len(bars):
                 yield bars
+
+    async def stream(self, stream: Stream) -> None:
+        from yahoo_polling import Polling, Rhythm
+
+        late_us = int(float(self.options.get("late_minutes", 15)) * MINUTE_US)
+        rhythm = Rhythm(float(self.options.get("poll_seconds", 60)), LONGEST_POLL_S)
+        await Polling(stream, self._newest, late_us, rhythm, self.log).run()
+
+    def _newest(self, feed: Subscription, known: Known) -> News:
+        """One poll, in a thread. Today's bars are as they were traded: no split comes after them."""
+        assert feed.interval is not None
+        native = to_native(feed.symbol, feed.asset_class)
+        at_us = now_us()
+        request = HistoryRequest(feed.symbol, feed.asset_class, feed.interval, known.since_us(at_us), at_us)
+        asking = Asking(self.spend_sync)
+        rows: list[Bars] = []
+        for window in windows(request, at_us):
+            self.spend_sync()  # nobody has asked a question that would have paid for it
+            table = self._yahoo.table(native, feed.interval, window, asking)
+            if table is not None:
+                rows.append(table.bars(NO_LEDGER.splits, request.start_us, request.end_us))
+        return known.news(rows[-1] if rows else Bars((), (), (), (), (), ()), at_us)
 
     def symbols(self, query: str, limit: int) -> list[Instrument]:
         return self._yahoo.symbols(query, limit, Asking(self.spend_sync))

@@ -364,7 +364,7 @@ def test_it_keeps_the_contract(vendor: Vendor, interval: Interval) -> None:
 async def test_a_real_process_answers_small_and_typed(exchange: Exchange, tmp_path: Path) -> None:
     with trio.fail_after(30):
         async with open_plugin(ENTRYPOINT, {"base_url": exchange.vendor.url}, tmp_path) as plugin:
-            assert plugin.methods == ("history", "symbols")
+            assert plugin.methods == ("history", "symbols", "stream")
             end_us = START_US + 2_500 * MINUTE_US
             bars, actions = await plugin.ask("BTC-USDT", AssetClass.CRYPTO, Interval.M1, START_US, end_us)
             assert (len(bars), len(actions), plugin.spent) == (2_500, 0, [1, 1])

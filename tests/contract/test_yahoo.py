@@ -801,7 +801,7 @@ async def test_a_real_process_stays_small_and_answers_many_at_once(yahoo: Yahoo,
     (tmp_path / "cookies.db").write_bytes(b"what a full disk has left of it" * 100)
     with trio.fail_after(60):
         async with open_plugin(ENTRYPOINT, {"base_url": yahoo.vendor.url}, tmp_path) as plugin:
-            assert plugin.methods == ("history", "symbols")
+            assert plugin.methods == ("history", "symbols", "stream")
 
             async def ask(symbol: str) -> None:
                 bars, _ = await plugin.ask(

@@ -7,7 +7,7 @@ import orjson
 
 from timebase.api.exchange import JSON, PROBLEM
 from timebase.api.faults import FAULTS, Fault, Unauthorized, WrongHost
-from timebase.api.parameters import Parameter, Schema
+from timebase.api.parameters import SYMBOL, Parameter, Schema
 from timebase.api.routes import DOCUMENTED_PREFIX, IN_PATH, Route
 from timebase.api.schemas import SCHEMAS
 
@@ -76,7 +76,8 @@ def _parameter(each: Parameter[Any], where: str) -> Mapping[str, Any]:
 
 def _body(known: Sequence[Parameter[Any]]) -> Schema:
     properties = {each.name: {**each.schema, "description": each.meaning} for each in known}
-    return {"type": "object", "properties": properties, "required": ["symbol"], "additionalProperties": False}
+    required = [each.name for each in known if each is SYMBOL]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 def _responses(route: Route, method: str) -> Mapping[str, Any]:

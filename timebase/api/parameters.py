@@ -96,6 +96,17 @@ def time(name: str, meaning: str) -> Parameter[str]:
     return Parameter(name, str, meaning, schema, example="2020-01-01")
 
 
+def _speed(text: str) -> float:
+    try:
+        speed = float(text.strip().lower().removesuffix("x"))
+    except ValueError:
+        speed = 0.0
+    if not 0.001 <= speed <= MAX_SPEED:
+        raise ValueError(f"write a number from 0.001 to {MAX_SPEED:g}, as 60 or 60x, not {text[:32]!r}")
+    return speed
+
+
+MAX_SPEED = 1e9  # more than any tape can be played with
 MAX_SYMBOL = 64
 _REST = r"[A-Za-z0-9^=.$#&@!*:+_-]"
 SYMBOL_PATTERN = rf"[A-Za-z0-9^=$#&@!*]{_REST}*(/{_REST}+)*"  # the slash: of pairs whose quote nobody knows
@@ -167,4 +178,13 @@ QUERY = Parameter(
 )  # fmt: skip
 ASSET_CLASS = choice("asset_class", [a.value for a in AssetClass], "Only instruments of this class.")
 AFTER = Parameter("after", _symbol, "`next` of the page before.", SYMBOL.schema)
+TAPES = Parameter(
+    "tapes", _at_most(16_384), "Files of trades on the server's machine, SYMBOL=PATH, each on a line of its own.",
+    {"type": "string", "maxLength": 16_384}, example="BTC-USDT=/data/btc.csv",
+)  # fmt: skip
+SPEED = Parameter(
+    "speed", _speed, "How many times as fast as it was.", {"type": ["number", "string"], "examples": [60, "60x"]}
+)
+POSITION = time("position", "Where to go on, in tape time.")
+PLAY = choice("state", ("playing", "paused", "stopped"), "`stopped` takes the tapes out.")
 PAGE = number("limit", 1, 1_000, "At most so many symbols, 100 if not given.")

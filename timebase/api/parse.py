@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl
 import orjson
 
 from timebase.api import parameters as p
-from timebase.api.exchange import Asked
-from timebase.api.faults import BadBody
+from timebase.api.exchange import JSON, Asked
+from timebase.api.faults import BadBody, UnsupportedMedia
 from timebase.api.negotiate import Form, choose_form
 from timebase.api.parameters import Parameter
 from timebase.api.times import EARLIEST_US, LATEST_US, enough_us, parse_time, snap, usual_us
@@ -95,6 +95,13 @@ def parse_body(body: bytes, known: Sequence[Parameter[Any]]) -> Given:
         elif value is not None:
             raise BadParameter(name, "write a text or a number")
     return Given(texts)
+
+
+def require_json(asked: Asked) -> None:
+    """Raises: UnsupportedMedia for a body that says it is something else."""
+    media = asked.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if media != JSON:
+        raise UnsupportedMedia(f"{media or 'nothing'} is not {JSON}; send it with Content-Type: {JSON}")
 
 
 def parse_data(asked: Asked, *, now_us: int, max_bars: int) -> DataAsked:

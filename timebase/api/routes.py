@@ -18,6 +18,7 @@ from timebase.api import (
     metrics,
     pages,
     providers,
+    replay,
     symbols,
     ticks,
 )
@@ -108,6 +109,15 @@ ROUTES = (
         "/backfill", backfill.post_backfill, "postBackfill", "Fetch and store what a range lacks, without sending bars",
         method="POST", body=BACKFILL, replies={JSON: "Completion"},
         faults=(*_ASKING, UnknownProvider, *_POSTED, BadBody, UnsupportedMedia), is_long=True,
+    ),
+    Route(
+        "/replay", replay.get_replay, "getReplay", "What is being played, how fast, and where it is",
+        replies={JSON: "Replay"}, faults=(BadParameter,), tag="replay",
+    ),
+    Route(
+        "/replay", replay.put_replay, "putReplay", "Put tapes in, play, pause, wind, or change the speed; one or all",
+        method="PUT", body=replay.BODY, replies={JSON: "Replay"},
+        faults=(BadParameter, *_POSTED, BadBody, UnsupportedMedia), tag="replay",
     ),
     Route(
         "/explain/{symbol}", explain.get_explain, "explain", "Who would be asked, in which order and why",

@@ -83,6 +83,19 @@ def _ticks(kind: str, columns: Mapping[str, Schema]) -> Schema:
 
 
 SCHEMAS: Mapping[str, Schema] = {
+    "Replay": _object({
+        "state": {
+            "type": "string", "enum": ["empty", "waiting", "playing", "paused", "ended", "failed"],
+            "description": "waiting: the order has not been taken up yet, since nobody follows what is on the tapes.",
+        },
+        "tapes": _list(_object({"symbol": _TEXT, "path": _TEXT})),
+        "speed": _NUMBER,
+        "position": {"type": ["integer", "null"], "description": "Where it is, in tape time; epoch ms."},
+        "begin": {"type": ["integer", "null"], "description": "The first trade; epoch ms."},
+        "end": {"type": ["integer", "null"], "description": "The last trade; epoch ms."},
+        "trades": _WHOLE,
+        "error": _TEXT,
+    }),
     "Bars": _object({
         "symbol": _TEXT,
         "interval": _INTERVAL,

@@ -16,6 +16,7 @@ from timebase.model.demand import Question
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
 from timebase.model.receipt import Attempt
+from timebase.model.replay import ReplayOrder, ReplayState, Tape
 from timebase.model.series import Series, TickSeries
 from timebase.model.ticks import Quotes, TickPlace, Trades
 from timebase.model.timerange import Ranges, TimeRange
@@ -221,6 +222,16 @@ class Collector(Protocol):
     async def remove(self, line: Collected) -> None: ...
 
 
+class ReplayDesk(Protocol):
+    """The hand on the tapes; see replay.py."""
+
+    def order(self) -> ReplayOrder: ...
+    def state(self) -> ReplayState: ...
+    def give(
+        self, *, tapes: tuple[Tape, ...] | None, speed: float | None, is_playing: bool | None, position_us: int | None
+    ) -> ReplayOrder: ...
+
+
 class Services(Protocol):
     """Everything behind the API."""
 
@@ -234,6 +245,8 @@ class Services(Protocol):
     def roster(self) -> Roster: ...
     @property
     def store(self) -> Store: ...
+    @property
+    def replay(self) -> ReplayDesk: ...
     @property
     def installer(self) -> Installer: ...
     @property

@@ -239,10 +239,12 @@ class Historian:
         if not instrument.id:
             return []
         place = {candidate.slug: at for at, candidate in enumerate(plan.candidates)}
+        unnamed = {state.slug for state in self._roster.all() if state.manifest.only_by_name}
         fitting = [
             series
             for series in await self._store.series_of(instrument.id)
-            if series.interval is question.interval and question.provider in (None, series.provider)
+            if series.interval is question.interval
+            and (series.provider == question.provider or (question.provider is None and series.provider not in unnamed))
         ]
         return sorted(fitting, key=lambda series: place.get(series.provider, len(place)))
 
@@ -272,7 +274,11 @@ class Historian:
     async def _is_strange(self, question: Question) -> bool:
         """Whether the symbol is new here, and every provider that could be asked names the symbols that it has."""
         instrument = await self._instrument(question.symbol)
-        asked = [state for state in self._roster.all() if question.provider in (None, state.slug)]
+        asked = [
+            state
+            for state in self._roster.all()
+            if state.slug == question.provider or (question.provider is None and not state.manifest.only_by_name)
+        ]
         takes_any = [state for state in asked if not state.manifest.symbols]
         is_listed = any(each.symbol == instrument.symbol for each in self._roster.symbols())
         is_new = not instrument.id and not is_listed

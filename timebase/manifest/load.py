@@ -196,6 +196,7 @@ class _Reader:
             history=self._history(),
             symbols=self._symbols(asset_classes),
             lists_symbols=at.get("lists_symbols", False),
+            only_by_name=at.get("only_by_name", False),
             enabled=at.get("enabled", True),
             memory_mb=int(at.get("memory_mb", 512)),
             max_concurrent=int(at.get("max_concurrent", 4)),

@@ -77,7 +77,7 @@ class Manifest:
     `entrypoint` is "file.py:Class" or a command line with {folder} already replaced; `code` is the file that the first
     form resolved to, None for the second. `rate_limits` go from the shortest window to the longest. `streams` is empty
     when it does not stream. `symbols`, when not empty, are the only ones that it answers for; `lists_symbols`: the
-    program names those that it has.
+    program names those that it has. `only_by_name`: never chosen, only asked by who names it.
     """
 
     slug: str
@@ -101,6 +101,7 @@ class Manifest:
     history: Mapping[Interval, Reach] = field(default_factory=dict)
     symbols: tuple[Instrument, ...] = ()
     lists_symbols: bool = False
+    only_by_name: bool = False
     enabled: bool = True
     memory_mb: int = 512
     max_concurrent: int = 4

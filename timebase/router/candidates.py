@@ -47,6 +47,8 @@ def refusal(question: Question, instrument: Instrument, provider: Provider, now_
     """Why this provider cannot answer the question; "" when it can."""
     if question.provider not in (None, provider.slug):
         return f"the question asks for {question.provider} only"
+    if question.provider is None and provider.manifest.only_by_name:
+        return _unnamed(provider)
     return _off(provider) or _cannot(provider.manifest, question, instrument, now_us)
 
 
@@ -54,6 +56,8 @@ def stream_refusal(channel: Channel, instrument: Instrument, provider: Provider)
     """Why this provider cannot supply the channel live; "" when it can."""
     if channel.provider not in (None, provider.slug):
         return f"the channel is pinned to {channel.provider}"
+    if channel.provider is None and provider.manifest.only_by_name:
+        return _unnamed(provider)
     return _off(provider) or _cannot_stream(provider.manifest, channel, instrument)
 
 
@@ -68,6 +72,10 @@ def streamed_kind(manifest: Manifest, channel: Channel) -> FeedKind | None:
         return FeedKind.TRADES
     has_them = FeedKind.BARS in manifest.streams and channel.interval in manifest.intervals
     return FeedKind.BARS if has_them else None
+
+
+def _unnamed(provider: Provider) -> str:
+    return f"is asked only by who names it: provider={provider.slug}"
 
 
 def _off(provider: Provider) -> str:

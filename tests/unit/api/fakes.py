@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import mkdtemp
 from types import MappingProxyType
 from typing import Any
 
@@ -39,6 +40,7 @@ from timebase.model.receipt import Attempt
 from timebase.model.series import Series, TickSeries
 from timebase.model.ticks import Quotes, TickPlace, Trades
 from timebase.model.timerange import Ranges, TimeRange
+from timebase.replay import Replay
 from timebase.streaming.hub import Hub
 
 AAPL = Instrument(1, "AAPL", AssetClass.STOCK, "Apple Inc.", "USD", "NASDAQ", "America/New_York")
@@ -351,6 +353,7 @@ class FakeServices:
     healer: FakeHealer = field(default_factory=FakeHealer)
     collector: FakeCollector = field(init=False)
     facts: dict[str, object] = field(default_factory=lambda: {"circuit": {"state": "closed"}})
+    replay: Replay = field(default_factory=lambda: Replay(Path(mkdtemp())))
     states: dict[str, str] = field(default_factory=lambda: {"writer": "running", "supervisor": "running"})
     error: Exception | None = None
     hang: trio.Event | None = None

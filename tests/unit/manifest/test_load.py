@@ -82,6 +82,7 @@ priority: 70
 delay_seconds: 900
 history: {60m: 730d, 1d: 1999-12-31}
 symbols: [AAPL, eur/usd, {symbol: SPY, asset_class: stock, name: An ETF, currency: USD}]
+only_by_name: true
 enabled: false
 memory_mb: 64
 max_concurrent: 1
@@ -105,6 +106,7 @@ max_concurrent: 1
         ("SPY", AssetClass.STOCK),
     ]
     assert (manifest.enabled, manifest.memory_mb, manifest.max_concurrent) == (False, 64, 1)
+    assert manifest.only_by_name
 
 
 def test_who_streams_streams_trades_unless_it_says_more_and_nobody_else_does(tmp_path: Path) -> None:

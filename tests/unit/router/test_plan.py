@@ -42,11 +42,16 @@ async def why_not(refused, **parts):
         ({}, {"interval": Interval.H1}, "has no 1h bars, only 1m, 1d"),
         ({"symbols": (Instrument(0, "DEMO-FX", AssetClass.FOREX),)}, {}, "serves only DEMO-FX"),
         ({}, {"provider": "other"}, "the question asks for other only"),
+        ({"only_by_name": True}, {}, "is asked only by who names it: provider=demo"),
         ({"history": {Interval.D1: Reach(since_us=NOW_US)}}, {}, "its 1d bars go back to 2024-03-18 only"),
     ],
 )
 async def test_a_provider_that_cannot_answer_is_refused_with_the_reason(claims, parts, reason):
     assert await why_not(manifest(**claims), **parts) == reason
+
+
+async def test_what_is_asked_only_by_name_is_asked_by_who_names_it():
+    assert order(router_of(manifest(only_by_name=True)).plan(question(provider="demo"), AAPL)) == ["demo"]
 
 
 @pytest.mark.parametrize("state", ["disabled", "failed_auth", "waiting"])

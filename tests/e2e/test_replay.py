@@ -1,0 +1,165 @@
+"""Tapes over REST and the command line, and that what is played never passes for the market."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import psutil
+import pytest
+from e2e.conftest import ServerMaker
+from e2e.running import Server, asking, is_ready, states, until
+
+from timebase.house import MANIFESTS
+from timebase.model.replay import ORDER_FILE, STATE_FILE, ReplayOrder, ReplayState, TapeState
+from timebase.model.timerange import MINUTE_US, SECOND_US
+
+BEGIN_US = 1_723_161_600_000_000  # 2024-08-09T00:00:00Z
+REPLAY = "/api/v1/replay"
+MINUTES = {"interval": "1m", "start": "2024-08-09T00:01", "end": "2024-08-09T00:05"}
+
+
+def write_tape(folder: Path, name: str = "BTC-USDT_2024-08-09.csv") -> Path:
+    file = folder / name
+    lines = [f"{BEGIN_US + i * SECOND_US},{100 + i % 7},0.5,buy,{i + 1}" for i in range(600)]
+    file.write_text("\n".join(["time,price,size,side,id", *lines]))
+    return file
+
+
+@pytest.fixture
+def stage(home: Path) -> Path:
+    """A home whose only provider is the replay."""
+    (home / "manifests" / "replay").mkdir(parents=True)
+    config = (MANIFESTS / "replay" / "config.yaml").read_text()
+    (home / "manifests" / "replay" / "config.yaml").write_text(config)
+    return home
+
+
+def cache_of(server: Server) -> Path:
+    return server.data_dir / "providers" / "replay" / "cache"
+
+
+def play_to(server: Server, position_us: int) -> None:
+    """What the plugin leaves when it has played so far."""
+    order = ReplayOrder.of(orjson.loads((cache_of(server) / ORDER_FILE).read_bytes()))
+    state = ReplayState(order.serial, TapeState.PAUSED, position_us, position_us)
+    (cache_of(server) / STATE_FILE).write_bytes(orjson.dumps(state.plain()))
+
+
+async def put(client: httpx.AsyncClient, **order: Any) -> dict[str, Any]:
+    response = await client.put(REPLAY, json=order)
+    assert response.status_code == 200, response.text
+    said: dict[str, Any] = response.json()
+    return said
+
+
+async def test_an_order_is_kept_and_what_it_does_not_say_stays(stage: Path, serving: ServerMaker) -> None:
+    tape = write_tape(stage)
+    with serving(stage) as server:
+        async with asking(server) as client:
+            assert (await client.get(REPLAY)).json()["state"] == "empty"
+            first = await put(client, tapes=f"BTC-USDT={tape}", speed="60x", state="paused")
+            assert (first["state"], first["speed"], first["position"]) == ("waiting", 60.0, 0)
+            assert first["tapes"] == [{"symbol": "BTC-USDT", "path": str(tape)}]
+            second = await put(client, position="2024-08-09T00:05")
+            assert (second["speed"], second["position"]) == (60.0, (BEGIN_US + 5 * MINUTE_US) // 1_000)
+            play_to(server, BEGIN_US)
+            assert (await client.get(REPLAY)).json()["state"] == "paused"
+            assert (await put(client, state="stopped"))["tapes"] == []
+
+
+ORDERS = [
+    ({"tapes": "BTC-USDT"}, "tapes"),
+    ({"tapes": "BTC-USDT=tape.csv"}, "tapes"),
+    ({"tapes": "BTC-USDT=/no/such/tape.csv"}, "tapes"),
+    ({"tapes": ""}, "tapes"),
+    ({"tapes": ".=/etc/hostname"}, "symbol"),
+    ({"speed": 0}, "speed"),
+    ({"speed": "fast"}, "speed"),
+    ({"position": "noon"}, "position"),
+    ({"state": "rewinding"}, "state"),
+    ({"loop": "true"}, "loop"),
+]
+
+
+async def test_an_order_that_makes_no_sense_names_what_does_not(stage: Path, serving: ServerMaker) -> None:
+    with serving(stage) as server:
+        async with asking(server) as client:
+            for order, parameter in ORDERS:
+                response = await client.put(REPLAY, json=order)
+                assert response.status_code == 422, order
+                assert parameter in response.json()["detail"]
+            elsewhere = await client.put(REPLAY, json={"speed": 2}, headers={"origin": "http://elsewhere.example"})
+            assert elsewhere.status_code == 403
+
+
+async def test_what_was_played_is_asked_by_name_and_never_passes_for_the_market(
+    stage: Path, serving: ServerMaker
+) -> None:
+    tape = write_tape(stage)
+    with serving(stage) as server:
+        async with asking(server) as client:
+            await put(client, tapes=f"BTC-USDT={tape}")
+            play_to(server, BEGIN_US + 10 * MINUTE_US)
+            named = await client.get("/api/v1/data/BTC-USDT", params={**MINUTES, "provider": "replay"})
+            assert named.status_code == 200, named.text
+            assert named.json()["provider"] == "replay"
+            assert len(named.json()["bars"]["time"]) == 4
+            unnamed = await client.get("/api/v1/data/BTC-USDT", params=MINUTES)
+            assert unnamed.status_code != 200
+            explained = (await client.get("/api/v1/explain/BTC-USDT", params=MINUTES)).json()
+            assert explained["candidates"] == explained["stored"] == []
+            assert "only by who names it" in explained["refused"][0]["reason"]
+
+
+async def test_what_has_not_been_played_yet_is_not_taken_for_nothing(stage: Path, serving: ServerMaker) -> None:
+    tape = write_tape(stage)
+    with serving(stage) as server:
+        async with asking(server) as client:
+            await put(client, tapes=f"BTC-USDT={tape}")
+            play_to(server, BEGIN_US + 3 * MINUTE_US)
+            asked = {**MINUTES, "provider": "replay"}
+            early = await client.get("/api/v1/data/BTC-USDT", params=asked)
+            assert early.status_code != 200 or early.json()["meta"]["coverage"]["complete"] is False
+            play_to(server, BEGIN_US + 10 * MINUTE_US)
+            later = (await client.get("/api/v1/data/BTC-USDT", params=asked)).json()
+            assert len(later["bars"]["time"]) == 4
+            assert later["meta"]["coverage"]["complete"] is True
+
+
+async def test_order_and_tape_outlive_plugin_and_core(stage: Path, serving: ServerMaker) -> None:
+    tape = write_tape(stage)
+    with serving(stage) as server:
+        async with asking(server) as client:
+            await put(client, tapes=f"BTC-USDT={tape}", speed=60)
+            play_to(server, BEGIN_US + 10 * MINUTE_US)
+            pid = (await states(client))["replay"]["pid"]
+            psutil.Process(pid).kill()
+            await until(lambda: is_ready(client, "replay", but_not=pid))
+        server.kill()
+        server.start()
+        async with asking(server) as client:
+            after = (await client.get(REPLAY)).json()
+            assert (after["speed"], after["position"]) == (60.0, (BEGIN_US + 10 * MINUTE_US) // 1_000)
+            named = await client.get("/api/v1/data/BTC-USDT", params={**MINUTES, "provider": "replay"})
+            assert len(named.json()["bars"]["time"]) == 4
+
+
+async def test_the_command_puts_files_in_and_leaves_them_playing(stage: Path, serving: ServerMaker) -> None:
+    write_tape(stage)
+    write_tape(stage, "other.csv")
+    with serving(stage) as server:
+        done = server.run("replay", "BTC-USDT_2024-08-09.csv", "ETH/USDT=other.csv", "--speed", "60x", "--detach")
+        assert done.returncode == 0, done.stderr.decode()
+        order = ReplayOrder.of(orjson.loads((cache_of(server) / ORDER_FILE).read_bytes()))
+        assert [tape.symbol for tape in order.tapes] == ["BTC-USDT", "ETH-USDT"]
+        assert (order.speed, order.is_playing) == (60.0, True)
+        missing = server.run("replay", "nowhere.csv", "--detach")
+        assert missing.returncode == 1
+        assert b"there is no file nowhere.csv" in missing.stderr
+        # Without a terminal it follows until the tape has ended, and takes it out.
+        play_to(server, BEGIN_US)
+        ended = ReplayState(order.serial, TapeState.ENDED, BEGIN_US, BEGIN_US, BEGIN_US, BEGIN_US)
+        (cache_of(server) / STATE_FILE).write_bytes(orjson.dumps(ended.plain()))
+        assert server.run("replay").returncode == 0
+        assert ReplayOrder.of(orjson.loads((cache_of(server) / ORDER_FILE).read_bytes())).tapes == ()
