@@ -76,7 +76,9 @@ class Ladder:
         One that has lost all its trades lies flat at the close before it, without volume, and is part of nothing.
         """
         step.kept = None
-        stamps = np.unique(self.calendar.of_parts(step.interval, changed)) if len(changed) else changed
+        if not len(changed) or self.calendar.of_part(step.interval, int(changed[0])) >= step.open_stamp:
+            return Rows.empty()
+        stamps = np.unique(self.calendar.of_parts(step.interval, changed))
         differing = [row for stamp in stamps[stamps < step.open_stamp].tolist() if (row := self._remade(step, stamp))]
         if not differing:
             return Rows.empty()
