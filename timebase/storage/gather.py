@@ -10,7 +10,7 @@ from timebase.model.bars import Bars, Batch, Flag, Outcome
 from timebase.model.feed import Feed
 from timebase.model.live import Arrival, BarStatus, BarUpdate, LiveBatch
 from timebase.model.series import Series
-from timebase.model.ticks import Quotes, Trades
+from timebase.model.ticks import NO_TRADE_ID, Quotes, Trades
 from timebase.model.timerange import Ranges, TimeRange
 from timebase.storage.coverage import Claim
 from timebase.storage.queries.bar_extras import Extras
@@ -34,10 +34,10 @@ class Gathered:
     words: tuple[Word, ...]
 
     @property
-    def series_ids(self) -> list[int]:
-        """Those that are written to."""
-        ticks = np.unique(np.concatenate([self.trades.series_id, self.quotes.series_id]))
-        return sorted({*ticks.tolist(), *(batch.series.id for batch in self.bars)})
+    def compared_ids(self) -> list[int]:
+        """The series of which something is compared with what is stored; the rest is only added to."""
+        numbered = self.trades.series_id[self.trades.ticks.id != NO_TRADE_ID]
+        return sorted({*np.unique(numbered).tolist(), *(batch.series.id for batch in self.bars)})
 
 
 def is_stored(update: BarUpdate) -> bool:

@@ -29,7 +29,8 @@ async def put_live(conn: Connection, what: Gathered, delivery: Delivery, *, has_
         commit_id, is_made_now = await note_delivery(conn, delivery)
         if not is_made_now:
             return StoredLive(commit_id)
-        await lock_series(conn, what.series_ids)
+        if compared := what.compared_ids:
+            await lock_series(conn, compared)
         trades = await _new_trades(conn, what.trades)
         if len(trades):
             await copy_trades(conn, trades, commit_id)
