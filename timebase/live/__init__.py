@@ -1,0 +1,1 @@
+"""What is followed live: which feeds supply it, and how history meets it."""
