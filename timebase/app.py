@@ -1,6 +1,6 @@
 """The server on one page: resources, channels and actors, in the order in which the data flows.
 
-    plugin -> link -> supervisor -> raw -> validator -> good -> writer -> durable -> tickets -> history -> API
+    plugin -> link -> supervisor -> raw -> validator -> good -> writer -> durable -> hub -> tickets -> history -> API
 
 Data goes down, demands go up: a question becomes demands (history), a demand finds its provider (router), the
 provider's handle (supervisor) sends what the plugin answers into `raw`, and the question reads from the store once its
@@ -28,9 +28,10 @@ from timebase.history.fetcher import Fetcher
 from timebase.history.historian import Historian
 from timebase.history.reader import Reader
 from timebase.history.tickets import Tickets, run_tickets
+from timebase.live.seam import Seam
 from timebase.model.bars import Batch, Durable
 from timebase.model.demand import Question
-from timebase.model.live import Live
+from timebase.model.live import DurableLive, Live
 from timebase.model.lru import ByteLru
 from timebase.model.receipt import Attempt
 from timebase.quality.validator import run_validator
@@ -44,6 +45,7 @@ from timebase.storage.roll_up import run_roll_up
 from timebase.storage.spool import Spool, open_spool
 from timebase.storage.store import Store, open_store
 from timebase.storage.writer import run_writer
+from timebase.streaming.hub import Hub, run_hub
 from timebase.supervisor.install import Installer
 from timebase.supervisor.roster import Roster
 from timebase.supervisor.settings import SupervisorSettings
@@ -68,14 +70,16 @@ async def run(settings: Settings, stop: trio.Event, started: Callable[[int], Non
 async def _serve(
     settings: Settings, store: Store, spool: Spool, stop: trio.Event, started: Callable[[int], None]
 ) -> None:
-    actors, roster, tickets = Actors(), Roster(), Tickets()
+    actors, roster, tickets, hub = Actors(), Roster(), Tickets(), Hub(now_us)
     async with trio.open_nursery() as road:
         raw_in, raw_out = trio.open_memory_channel[Batch | Live](BATCHES_IN_FLIGHT)
         good_in, good_out = trio.open_memory_channel[Batch | Live](BATCHES_IN_FLIGHT)
-        durable_in, durable_out = trio.open_memory_channel[Durable](BATCHES_IN_FLIGHT)
+        durable_in, durable_out = trio.open_memory_channel[Durable | DurableLive](BATCHES_IN_FLIGHT)
+        past_in, past_out = trio.open_memory_channel[Durable](BATCHES_IN_FLIGHT)
 
         # Downstream first: nobody sends before there is someone to receive.
-        await actors.start(road, "tickets", run_tickets, durable_out, tickets)
+        await actors.start(road, "tickets", run_tickets, past_out, tickets)
+        await actors.start(road, "hub", run_hub, durable_out, past_in, hub)
         await actors.start(road, "writer", run_writer, good_out, durable_in, store, spool)
         await actors.start(road, "validator", partial(run_validator, asset_class=store.asset_class), raw_out, good_in)
 
@@ -92,7 +96,8 @@ async def _serve(
                 historian = historian_of(settings, store, spool, router, roster, tickets, flights)
                 async with trio.open_nursery() as clients:
                     installer = Installer(supervised, roster)
-                    services = Services(roster, store, historian, router, installer, actors.states)
+                    seam = Seam(hub, historian, store, now_us)
+                    services = Services(roster, store, historian, router, installer, hub, seam, actors.states)
                     replies: ByteLru[object, bytes] = ByteLru(int((settings.cache_mb << 20) * (1 - BARS_SHARE)))
                     started(await actors.start(clients, "api", run_api, services, api_settings(settings), replies))
                     await stop.wait()
@@ -112,6 +117,8 @@ class Services:
     historian: Historian
     router: Router
     installer: Installer
+    hub: Hub
+    seam: Seam
     states: Mapping[str, str]
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     version: str = field(default_factory=lambda: version("timebase-server"))

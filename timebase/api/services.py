@@ -8,12 +8,14 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 
 from timebase.history.answer import Answer, Completion
+from timebase.live.seam import Seam
 from timebase.model.demand import Question
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
 from timebase.model.receipt import Attempt
 from timebase.model.series import Series
 from timebase.model.timerange import Ranges
+from timebase.streaming.hub import Hub
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,10 @@ class Services(Protocol):
     def store(self) -> Store: ...
     @property
     def installer(self) -> Installer: ...
+    @property
+    def hub(self) -> Hub: ...
+    @property
+    def seam(self) -> Seam: ...
 
     def routing(self, slug: str) -> Mapping[str, object]:
         """What the router has learnt of a provider: circuit, budget left, reliability, last fault; as plain data."""

@@ -131,9 +131,9 @@ class Event:
         return made
 
     def after(self, seq: int) -> "Event | None":
-        """What of it is numbered above `seq`."""
-        if not self.is_numbered or self.seq > seq:
-            return self if self.seq > seq else None
+        """What of a numbered one is numbered above `seq`."""
+        if self.seq > seq:
+            return self
         return None if self.last_seq <= seq else self.pick(slice(seq + 1 - self.seq, None))
 
     def pick(self, which: slice) -> "Event":

@@ -6,7 +6,7 @@ and quotes are conflated to the newest, trades drop oldest first with a count, a
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -23,6 +23,7 @@ BUFFER_BYTES = 4 << 20
 FRAME_EVENTS = 2_048
 OFFER_BELOW = BUFFER_EVENTS // 4  # history waits while more than this waits: live events need the room
 PATIENCE_S = 20.0  # after the first drop; a reader who took nothing for so long is not slow but gone
+Sift = Callable[[Event], Sequence[Event]]  # what is left of an event
 TOO_SLOW = 4008  # of the codes that RFC 6455 leaves to applications, after HTTP's 408
 
 
@@ -35,13 +36,16 @@ class _Slot:
 
 @dataclass(slots=True)
 class _Subscription:
-    """`held`: what came while its history is being read. `waiting`: the newest of a throttled one, until `due`."""
+    """`held`: what came while its history is being read; `sift` takes out what that has told already. `waiting`: the
+    newest event of a throttled one, until `due`.
+    """
 
     throttle_s: float = 0.0
     due: float = -math.inf
     waiting: Event | None = None
-    held: "deque[Event] | None" = None
+    held: deque[Event] | None = None
     held_rows: int = 0
+    sift: Sift | None = None
 
 
 @dataclass(slots=True)
@@ -132,27 +136,41 @@ class Follower:
         subscription = self._subscriptions[event.channel]
         if subscription.held is not None:
             self._hold(subscription, subscription.held, event)
-        elif subscription.throttle_s and (event.is_conflated or isinstance(event.content, Trades)):
-            self._throttle(subscription, event)
-        else:
-            if subscription.waiting is not None and ends(subscription.waiting, event):
-                self._wait_for(subscription, None)
-            self._put(event)
+            return
+        for rest in (event,) if subscription.sift is None else subscription.sift(event):
+            self._give(subscription, rest)
+
+    # --- for who reads its history ---
 
     def held(self, channel: Channel) -> Sequence[Event]:
         """What has come on a held channel so far."""
         subscription = self._subscriptions.get(channel)
         return tuple(subscription.held or ()) if subscription else ()
 
-    def release(self, channel: Channel, events: Sequence[Event]) -> None:
-        """The channel is live from now on; first come `events`, what is left of those that were held."""
+    def release(self, channel: Channel, after_seq: int, sift: Sift | None = None) -> None:
+        """The channel is live from now on: what was held comes first, but for what is numbered up to `after_seq`.
+
+        `sift` is given each event from then on, and returns what is left of it.
+        """
         subscription = self._subscriptions.get(channel)
-        if subscription is not None:
-            subscription.held, subscription.held_rows = None, 0
-            for event in events:
-                self.push(event)
+        if subscription is None or subscription.held is None:
+            return
+        held, subscription.held, subscription.held_rows = subscription.held, None, 0
+        subscription.sift = sift
+        for event in held:
+            rest = event.after(after_seq) if event.is_numbered else event
+            if rest is not None:
+                self.push(rest)
 
     # --- the buffer ---
+
+    def _give(self, subscription: _Subscription, event: Event) -> None:
+        if subscription.throttle_s and (event.is_conflated or isinstance(event.content, Trades)):
+            self._throttle(subscription, event)
+            return
+        if subscription.waiting is not None and ends(subscription.waiting, event):
+            self._wait_for(subscription, None)
+        self._put(event)
 
     def _hold(self, subscription: _Subscription, held: deque[Event], event: Event) -> None:
         if event.is_conflated and held and held[-1].is_conflated:

@@ -63,12 +63,13 @@ class _Nobody:
 class Joined:
     """How a follower came to a channel. `seq` is the newest number before it.
 
-    `events`: what to give it first: how the channel stands; with `is_resumed` also all since the number it named.
+    `missed`: what came since the number it named, if that `is_resumed`. `standing`: how the channel stands now.
     """
 
     channel: Channel
     seq: int
-    events: tuple[Event, ...] = ()
+    missed: tuple[Event, ...] = ()
+    standing: tuple[Event, ...] = ()
     is_resumed: bool = False
 
 
@@ -81,6 +82,9 @@ class Hub:
         self._watch: FeedWatch = _Nobody()
         self._topics: dict[Channel, Topic] = {}
         self._bound: dict[Channel, str] = {}
+        self._is_bound = trio.lowlevel.ParkingLot()
+        self._commit_id = -1
+        self._is_shown = trio.lowlevel.ParkingLot()
         self._words: dict[Channel, Event] = {}  # how each feed is, by the channel that is pinned to it
         self._faults: dict[Channel, Event] = {}
         self._routes: dict[tuple[int, Interval | None], tuple[Topic, ...]] = {}  # of feeds, until something changes
@@ -105,7 +109,7 @@ class Hub:
         self._followers.add(follower)
         try:
             for channel in channels:
-                for event in self.join(follower, channel).events:
+                for event in self.join(follower, channel).standing:
                     follower.tell(event)
             yield follower
         finally:
@@ -141,8 +145,8 @@ class Hub:
             self._faults.pop(channel, None)  # somebody will try anew
             self._demands.want(channel)
         fault = self._faults.get(channel)
-        events = [*([fault] if fault else []), *self._state_of(channel), *(missed or ()), *topic.latest()]
-        return Joined(channel, topic.newest, tuple(events), missed is not None)
+        standing = (*([fault] if fault else []), *self._state_of(channel), *topic.latest())
+        return Joined(channel, topic.newest, tuple(missed or ()), standing, missed is not None)
 
     def leave(self, follower: Follower, channel: Channel) -> None:
         """What waits for the follower of that channel is not given to it any more."""
@@ -173,10 +177,18 @@ class Hub:
             self._bound.pop(channel, None)
         else:
             self._bound[channel] = provider
+            self._is_bound.unpark_all()
 
     def provider_of(self, channel: Channel) -> str | None:
         """Who supplies it, if anybody."""
         return channel.provider or self._bound.get(channel)
+
+    async def supplier(self, channel: Channel) -> str:
+        """Who supplies it, once somebody does."""
+        await trio.lowlevel.checkpoint()
+        while (provider := self.provider_of(channel)) is None:
+            await self._is_bound.park()
+        return provider
 
     def tell_state(self, feed: Feed, state: FeedState, since_us: int, reason: str = "") -> None:
         """How a feed is; all who follow what it supplies hear it, and who comes later hears the newest."""
@@ -207,6 +219,9 @@ class Hub:
                 self._publish_bars(update, durable)
         for word in batch.words:
             self._watch.hear(word)
+        if durable.commit_id is not None:
+            self._commit_id = max(self._commit_id, durable.commit_id)
+            self._is_shown.unpark_all()
 
     def publish_healed(self, durable: Durable) -> None:
         """Show bars that were fetched to fill a gap, on the channels of their provider."""
@@ -257,6 +272,12 @@ class Hub:
         self.lags.received.note(received_us - event_us)
         self.lags.durable.note(durable.durable_us - received_us)
         self._watch.note(feed, received_us, event_us, n)
+
+    async def shown(self, commit_id: int) -> None:
+        """Wait until everything that was committed up to `commit_id` has been shown."""
+        await trio.lowlevel.checkpoint()
+        while self._commit_id < commit_id:
+            await self._is_shown.park()
 
     # --- which topics ---
 

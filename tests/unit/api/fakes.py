@@ -10,9 +10,11 @@ import httpx
 import numpy as np
 import trio
 from prometheus_client import CollectorRegistry
+from unit.live.tape import FakeTape
 
 from timebase.api.server import run_api
 from timebase.api.services import ApiSettings
+from timebase.clock import now_us
 from timebase.errors import (
     AllProvidersFailed,
     FixedProvider,
@@ -23,6 +25,7 @@ from timebase.errors import (
     UnknownSymbol,
 )
 from timebase.history.answer import Answer, Completion, Freshness, Missing
+from timebase.live.seam import Seam
 from timebase.manifest.manifest import Manifest, Option, RateWindow
 from timebase.model.bars import Bars
 from timebase.model.demand import Question
@@ -32,6 +35,7 @@ from timebase.model.lru import ByteLru
 from timebase.model.receipt import Attempt
 from timebase.model.series import Series
 from timebase.model.timerange import Ranges, TimeRange
+from timebase.streaming.hub import Hub
 
 AAPL = Instrument(1, "AAPL", AssetClass.STOCK, "Apple Inc.", "USD", "NASDAQ", "America/New_York")
 BTC = Instrument(2, "BTC-USDT", AssetClass.CRYPTO, "Bitcoin")
@@ -255,8 +259,12 @@ class FakeServices:
     warnings: tuple[str, ...] = ()
     adjustment: Mapping[str, object] = field(default_factory=lambda: {"mode": "raw", "applied": []})
     page: int = 1_000_000
+    hub: Hub = field(default_factory=lambda: Hub(now_us))
+    tape: FakeTape = field(default_factory=FakeTape)
+    seam: Seam = field(init=False)
 
     def __post_init__(self) -> None:
+        self.seam = Seam(self.hub, self, self.tape, now_us)
         self.installer = FakeInstaller(self.roster)
 
     def routing(self, slug: str) -> Mapping[str, object]:

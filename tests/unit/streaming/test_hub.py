@@ -193,7 +193,7 @@ async def test_missed_events_are_given_again_by_number() -> None:
         joined = hub.join(again, TRADES, resume=NOW_US + 3)
         assert joined.is_resumed
         assert joined.seq == NOW_US + 10
-        assert [e["id"] for e in shown(joined.events)] == [4, 5, 6, 7, 8, 9, 10]
+        assert [e["id"] for e in shown(joined.missed)] == [4, 5, 6, 7, 8, 9, 10]
 
 
 @pytest.mark.parametrize("seq", [0, NOW_US - 1, NOW_US + 11])
@@ -219,7 +219,7 @@ async def test_a_channel_is_forgotten_after_a_while_without_followers(autojump_c
         hub.publish(trades(1, 1))
     await trio.sleep(LINGER_S + 1)
     with hub.follow() as follower:
-        assert not hub.join(follower, TRADES, resume=NOW_US + 1).events
+        assert not hub.join(follower, TRADES, resume=NOW_US + 1).missed
 
 
 async def test_leaving_a_channel_takes_back_what_waits_of_it() -> None:
