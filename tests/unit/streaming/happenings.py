@@ -42,15 +42,15 @@ def quote(bid: float) -> DurableLive:
     return durable(ticks=[Ticks(QUOTES_FEED, NOW_US, quotes=Quotes.of([NOW_US], [bid], [1.0], [bid + 1], [2.0]))])
 
 
-def bar(minute: int, close: float, status: BarStatus = BarStatus.CLOSED, revision: int = 0) -> DurableLive:
-    return durable(updates=[update(minute, close, status, revision)])
+def bar(
+    minute: int, close: float, status: BarStatus = BarStatus.CLOSED, *, commit_id: int | None = None
+) -> DurableLive:
+    return durable(updates=[update(minute, close, status)], commit_id=commit_id)
 
 
-def update(minute: int, close: float, status: BarStatus = BarStatus.CLOSED, revision: int = 0) -> BarUpdate:
+def update(minute: int, close: float, status: BarStatus = BarStatus.CLOSED) -> BarUpdate:
     bars = bars_of([minute], [close])
-    return BarUpdate(
-        TRADES_FEED, M1, status, bars, np.asarray([3]), np.asarray([close]), np.asarray([revision], np.int32), NOW_US
-    )
+    return BarUpdate(TRADES_FEED, M1, status, bars, np.asarray([3]), np.asarray([close]), np.zeros(1, np.int32), NOW_US)
 
 
 def bars_of(minutes: Sequence[int], closes: Sequence[float]) -> Bars:
