@@ -10,11 +10,10 @@ import trio
 
 from timebase.api.actions import Action, Ping, Subscribe, Unsubscribe, parse_action, parse_address
 from timebase.api.exchange import Asked, Desk
-from timebase.api.websocket import Gone, WebSocket, text_frame
+from timebase.api.websocket import Gone, WebSocket
 from timebase.clock import now_us
 from timebase.errors import RequestError
 from timebase.model.feed import Channel
-from timebase.streaming.encode import JSON
 from timebase.streaming.event import Event, Fault, Goodbye, Remark
 from timebase.streaming.follower import Follower
 
@@ -45,6 +44,7 @@ class _Session:
         self._socket = socket
         self._follower = follower
         self._nursery = nursery
+        self._sent_at = trio.current_time()
         self._bridges: dict[Channel, trio.CancelScope] = {}
 
     # --- out ---
@@ -52,8 +52,8 @@ class _Session:
     async def write(self) -> None:
         try:
             while True:
-                events = await self._next()
-                await self._socket.send(text_frame(JSON.frame(events)))
+                events = await self._follower.next()
+                await self._socket.send(self._desk.frames.of(events))
                 self._note(events)
                 last = events[-1].content
                 if isinstance(last, Goodbye):
@@ -63,12 +63,8 @@ class _Session:
             pass
         self._nursery.cancel_scope.cancel()
 
-    async def _next(self) -> list[Event]:
-        with trio.move_on_after(HEARTBEAT_S):
-            return await self._follower.next()
-        return [Event(Remark("heartbeat", {"time": now_us() // 1000}))]
-
     def _note(self, events: list[Event]) -> None:
+        self._sent_at = trio.current_time()
         if events[-1].durable_us:
             self._hub.lags.sent.note(now_us() - events[-1].durable_us)
 
@@ -77,10 +73,19 @@ class _Session:
         try:
             while trio.current_time() - self._socket.heard_at < SILENT_S:
                 await self._socket.ping()
-                await trio.sleep(PING_S)
+                await self._beat(trio.current_time() + PING_S)
         except Gone:
             return  # the reader hears of it too
         self._follower.say_goodbye(SILENT, f"nothing was heard of you for {SILENT_S:g} s, not even a pong")
+
+    async def _beat(self, until: float) -> None:
+        """Something to read every HEARTBEAT_S, whatever happens."""
+        while (now := trio.current_time()) < until:
+            next_beat = self._sent_at + HEARTBEAT_S
+            if next_beat <= now:
+                self._tell(Remark("heartbeat", {"time": now_us() // 1000}))
+                self._sent_at, next_beat = now, now + HEARTBEAT_S
+            await trio.sleep_until(min(next_beat, until))
 
     # --- in ---
 

@@ -6,7 +6,8 @@ a browser offers it (300 KB a client, and each frame anew for each of them), and
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -15,10 +16,12 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, Protocol, Side
 
 from timebase.api.connection import Connection
+from timebase.streaming.event import Encoder, Event
 
 _RFC6455 = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 _UNREAD = 16  # messages of one client; then its socket is not read until it is their turn
+_RECENT = 4  # frames that are shared: as many groups of clients as usually are at the same place
 _CLOSING_S = 1.0  # for the other side to close, once we said so
 
 
@@ -113,11 +116,16 @@ class WebSocket:
                 await self._write(data)
 
     async def _write(self, data: bytes) -> None:
+        if self._turn.locked():
+            await self._turn.acquire()
+        else:
+            self._turn.acquire_nowait()  # without a turn of trio's loop
         try:
-            async with self._turn:
-                await self._connection.write(data)
+            await self._connection.write(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise Gone from None
+        finally:
+            self._turn.release()
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -126,6 +134,23 @@ def text_frame(payload: bytes) -> bytes:
 
 def binary_frame(payload: bytes) -> bytes:
     return Frame(Opcode.BINARY, payload).serialize(mask=False)
+
+
+class Frames:
+    """The frames made last. Whoever follows the same channels and keeps up is sent the very same bytes."""
+
+    def __init__(self, make: Callable[[bytes], bytes], encoder: Encoder) -> None:
+        self._make = make
+        self._encoder = encoder
+        self._recent: deque[tuple[list[Event], bytes]] = deque(maxlen=_RECENT)
+
+    def of(self, events: list[Event]) -> bytes:
+        for known, frame in self._recent:
+            if known == events:  # the same objects: events are compared by identity
+                return frame
+        frame = self._make(self._encoder.frame(events))
+        self._recent.append((events, frame))
+        return frame
 
 
 def connection_of(scope: Mapping[str, Any]) -> Connection:

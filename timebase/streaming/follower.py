@@ -87,13 +87,16 @@ class Follower:
 
         Cancelled, it has taken nothing.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
         self._release_due()
+        if self._has_some():
+            await trio.lowlevel.checkpoint()
         while not self._has_some():
-            with trio.CancelScope(deadline=self._next_due()):
+            if self._throttled:
+                with trio.CancelScope(deadline=self._next_due()):
+                    await self._arrived.park()
+                self._release_due()
+            else:
                 await self._arrived.park()
-            self._release_due()
-        await trio.lowlevel.cancel_shielded_checkpoint()
         return self._take()
 
     def tell(self, event: Event) -> None:
