@@ -44,6 +44,16 @@ def build_parser() -> argparse.ArgumentParser:
         help="symbols fetched at the same time (default 2)",
     )
 
+    watch = commands.add_parser("watch", help="show what happens to a symbol, as it happens")
+    watch.add_argument("symbol")
+    watch.add_argument("--interval", help="of the bars (default 1m, or no bars with --trades or --quotes)")
+    watch.add_argument("--trades", action="store_true", help="show every trade")
+    watch.add_argument("--quotes", action="store_true", help="show the best bid and ask")
+    watch.add_argument("--from", metavar="TIME", help="begin with what happened since then: -2h, 2024-01-31T09:30Z")
+    watch.add_argument("--provider", help="follow this provider only")
+    watch.add_argument("--json", action="store_true", help="print the events as they come, a line each")
+    watch.add_argument("--limit", type=int, metavar="N", help="end after so many bars, trades or quotes")
+
     commands.add_parser("providers", help="list the providers, their states and reasons")
 
     coverage = commands.add_parser("coverage", help="show which ranges of a symbol are stored")
@@ -89,7 +99,7 @@ def joined(argv: Sequence[str]) -> list[str]:
     """`--start -2h` as `--start=-2h`: argparse takes what begins with a dash for another option."""
     words: list[str] = []
     for word in argv:
-        if words and words[-1] in {"--start", "--end"} and re.match(r"-\d", word):
+        if words and words[-1] in {"--start", "--end", "--from"} and re.match(r"-\d", word):
             words[-1] += f"={word}"
         else:
             words.append(word)
