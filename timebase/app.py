@@ -96,7 +96,7 @@ async def _serve(
                 historian = historian_of(settings, store, spool, router, roster, tickets, flights)
                 async with trio.open_nursery() as clients:
                     installer = Installer(supervised, roster)
-                    seam = Seam(hub, historian, store, now_us)
+                    seam = Seam(hub, historian, store, now_us)  # type: ignore[arg-type]  # until trades are stored
                     services = Services(roster, store, historian, router, installer, hub, seam, actors.states)
                     replies: ByteLru[object, bytes] = ByteLru(int((settings.cache_mb << 20) * (1 - BARS_SHARE)))
                     started(await actors.start(clients, "api", run_api, services, api_settings(settings), replies))

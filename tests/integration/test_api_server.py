@@ -303,10 +303,10 @@ async def test_the_description_is_served_under_every_prefix() -> None:
     assert json.loads(bodies[0])["openapi"] == "3.1.0"
 
 
-async def test_a_websocket_is_refused_without_a_fault_of_ours() -> None:
+async def test_a_websocket_where_there_is_none_is_refused_without_a_fault_of_ours() -> None:
     async with open_api(FakeServices()) as port, connected(port) as stream:
         await stream.send_all(
             b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
-        assert (await read_all(stream)).startswith(b"HTTP/1.1 403")
+        assert (await read_all(stream)).startswith(b"HTTP/1.1 404")
