@@ -359,6 +359,11 @@ async def test_a_page_from_elsewhere_is_refused_where_no_token_is_asked_for(port
         await client.until(is_type("pong"))
 
 
+async def test_a_name_that_is_not_the_servers_is_refused_where_no_token_is_asked_for(port: int) -> None:
+    reply = await refused(port, Host="elsewhere.example")
+    assert (reply.status_code, reply.json()["code"]) == (421, "wrong_host")
+
+
 async def test_a_bad_address_is_told_and_the_conversation_goes_on(port: int) -> None:
     async with connected(port, "/api/v1/stream/BTC-USDT?interval=7m") as client:
         assert [e["code"] for e in await client.until(is_type("error"))] == ["bad_parameter"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from timebase.api.access import check_page, check_token
+from timebase.api.access import check_host, check_page, check_token
 from timebase.api.exchange import Asked, Desk
 from timebase.api.faults import BadHandshake, UnknownPath, problem
 from timebase.api.routes import PREFIXES
@@ -45,6 +45,7 @@ async def serve_socket(desk: Desk, scope: Scope, receive: Receive, send: Send) -
         asked = _asked(scope)
         route, in_path = _find(asked.path)
         asked = _with_header(asked)
+        check_host(desk, asked)
         check_page(desk, asked)
         if not route.is_open:
             check_token(desk, asked)
