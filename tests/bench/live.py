@@ -108,7 +108,7 @@ def _subscribe(channels: Sequence[str]) -> str:
 
 def _clients(port: int, path: str, clients: int, seconds: float, *messages: str) -> dict[str, float]:
     command = [sys.executable, str(HERE / "ws_load.py"), str(port), path, str(clients), str(seconds), *messages]
-    answer: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    answer: dict[str, float] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     if answer["lost"]:
         say(f"  clients that were cut off: {answer['lost']:.0f}", "", "0")
     return answer

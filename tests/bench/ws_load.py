@@ -53,7 +53,6 @@ class Client(asyncio.Protocol):
         self.is_closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         transport.write(self.head.encode())
 
