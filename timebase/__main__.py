@@ -44,6 +44,16 @@ def build_parser() -> argparse.ArgumentParser:
         help="symbols fetched at the same time (default 2)",
     )
 
+    watch = commands.add_parser("watch", help="show what happens to a symbol, as it happens")
+    watch.add_argument("symbol")
+    watch.add_argument("--interval", help="of the bars (default 1m, or no bars with --trades or --quotes)")
+    watch.add_argument("--trades", action="store_true", help="show every trade")
+    watch.add_argument("--quotes", action="store_true", help="show the best bid and ask")
+    watch.add_argument("--from", metavar="TIME", help="begin with what happened since then: -2h, 2024-01-31T09:30Z")
+    watch.add_argument("--provider", help="follow this provider only")
+    watch.add_argument("--json", action="store_true", help="print the events as they come, a line each")
+    watch.add_argument("--limit", type=int, metavar="N", help="end after so many bars, trades or quotes")
+
     replay = commands.add_parser(
         "replay",
         help="play recorded trades as if they happened now",
@@ -67,6 +77,18 @@ def build_parser() -> argparse.ArgumentParser:
 
     coverage = commands.add_parser("coverage", help="show which ranges of a symbol are stored")
     coverage.add_argument("symbol")
+
+    collect = commands.add_parser("collect", help="keep symbols up to date without anybody asking")
+    collect_commands = collect.add_subparsers(dest="collect_command", required=True, metavar="COMMAND")
+    collect_commands.add_parser("list", help="show what is collected, and how")
+    for verb, meaning, usual in (
+        ("add", "collect symbols from now on", "1m"),
+        ("remove", "collect them no more; what is stored stays", None),
+    ):
+        change = collect_commands.add_parser(verb, help=meaning)
+        change.add_argument("symbols", nargs="+", metavar="SYMBOL")
+        change.add_argument("--interval", default=usual, help=f"1m 5m … 1mo (default {usual or 'all'})")
+        change.add_argument("--provider", help="from this provider only")
 
     commands.add_parser("check", help="check configuration and manifests, naming every fault at once")
     commands.add_parser("migrate", help="bring the database to the schema of this version")
@@ -108,7 +130,7 @@ def joined(argv: Sequence[str]) -> list[str]:
     """`--start -2h` as `--start=-2h`: argparse takes what begins with a dash for another option."""
     words: list[str] = []
     for word in argv:
-        if words and words[-1] in {"--start", "--end"} and re.match(r"-\d", word):
+        if words and words[-1] in {"--start", "--end", "--from"} and re.match(r"-\d", word):
             words[-1] += f"={word}"
         else:
             words.append(word)

@@ -1,6 +1,6 @@
 """The server on one page: resources, channels and actors, in the order in which the data flows.
 
-    plugin -> link -> supervisor -> raw -> validator -> good -> writer -> durable -> tickets -> history -> API
+    plugin -> link -> supervisor -> raw -> validator -> good -> writer -> durable -> hub -> tickets -> history -> API
 
 Data goes down, demands go up: a question becomes demands (history), a demand finds its provider (router), the
 provider's handle (supervisor) sends what the plugin answers into `raw`, and the question reads from the store once its
@@ -14,11 +14,14 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 import trio
 from prometheus_client import CollectorRegistry
 
 from timebase.actors import Actors
+from timebase.aggregation.aggregator import run_aggregator
+from timebase.aggregation.bar_builder import Building
 from timebase.api.server import run_api
 from timebase.api.services import ApiSettings
 from timebase.clock import now_us
@@ -28,12 +31,20 @@ from timebase.history.fetcher import Fetcher
 from timebase.history.historian import Historian
 from timebase.history.reader import Reader
 from timebase.history.tickets import Tickets, run_tickets
+from timebase.live.collector import Collector, run_collector
+from timebase.live.feeds import Feeds, run_feeds
+from timebase.live.healer import Healer, run_healer
+from timebase.live.seam import Seam
+from timebase.live.settings import LiveSettings
+from timebase.live.wants import Wants
 from timebase.model.bars import Batch, Durable
 from timebase.model.demand import Question
-from timebase.model.live import Live
+from timebase.model.live import DurableLive, Live, LiveBatch
 from timebase.model.lru import ByteLru
 from timebase.model.receipt import Attempt
 from timebase.model.replay import REPLAY_SLUG
+from timebase.model.timerange import SECOND_US
+from timebase.quality.live import Refusals
 from timebase.quality.validator import run_validator
 from timebase.registrar import run_registrar
 from timebase.replay import Replay
@@ -46,6 +57,7 @@ from timebase.storage.roll_up import run_roll_up
 from timebase.storage.spool import Spool, open_spool
 from timebase.storage.store import Store, open_store
 from timebase.storage.writer import run_writer
+from timebase.streaming.hub import Hub, run_hub
 from timebase.supervisor.install import Installer
 from timebase.supervisor.process import Home
 from timebase.supervisor.roster import Roster
@@ -71,16 +83,28 @@ async def run(settings: Settings, stop: trio.Event, started: Callable[[int], Non
 async def _serve(
     settings: Settings, store: Store, spool: Spool, stop: trio.Event, started: Callable[[int], None]
 ) -> None:
-    actors, roster, tickets = Actors(), Roster(), Tickets()
+    actors, roster, tickets, hub, refusals = Actors(), Roster(), Tickets(), Hub(now_us), Refusals()
     async with trio.open_nursery() as road:
         raw_in, raw_out = trio.open_memory_channel[Batch | Live](BATCHES_IN_FLIGHT)
         good_in, good_out = trio.open_memory_channel[Batch | Live](BATCHES_IN_FLIGHT)
-        durable_in, durable_out = trio.open_memory_channel[Durable](BATCHES_IN_FLIGHT)
+        built_in, built_out = trio.open_memory_channel[Batch | LiveBatch](BATCHES_IN_FLIGHT)
+        durable_in, durable_out = trio.open_memory_channel[Durable | DurableLive](BATCHES_IN_FLIGHT)
+        past_in, past_out = trio.open_memory_channel[Durable](BATCHES_IN_FLIGHT)
 
         # Downstream first: nobody sends before there is someone to receive.
-        await actors.start(road, "tickets", run_tickets, durable_out, tickets)
-        await actors.start(road, "writer", run_writer, good_out, durable_in, store, spool)
-        await actors.start(road, "validator", partial(run_validator, asset_class=store.asset_class), raw_out, good_in)
+        await actors.start(road, "tickets", run_tickets, past_out, tickets)
+        await actors.start(road, "hub", run_hub, durable_out, past_in, hub)
+        await actors.start(road, "writer", run_writer, built_out, durable_in, store, spool)
+        aggregate = partial(run_aggregator, building=building_of(settings), is_followed=hub.is_followed)
+        await actors.start(road, "aggregator", aggregate, good_out, built_in)
+        validate = partial(run_validator, asset_class=store.asset_class, refusals=refusals)
+        await actors.start(road, "validator", validate, raw_out, good_in)
+        queues: dict[str, trio.MemorySendChannel[Any]] = {
+            "raw": raw_in,
+            "good": good_in,
+            "built": built_in,
+            "durable": durable_in,
+        }
 
         router = Router(roster, store, router_settings(settings))
         async with trio.open_nursery() as providers:
@@ -93,13 +117,22 @@ async def _serve(
                 await actors.start(providers, "roll-up", run_roll_up, store)
             async with trio.open_nursery() as flights:  # they outlast the questions that are being answered
                 historian = historian_of(settings, store, spool, router, roster, tickets, flights)
-                async with trio.open_nursery() as clients:
-                    installer = Installer(supervised, roster)
-                    services = Services(roster, store, historian, router, installer, replay_of(settings), actors.states)
-                    replies: ByteLru[object, bytes] = ByteLru(int((settings.cache_mb << 20) * (1 - BARS_SHARE)))
-                    started(await actors.start(clients, "api", run_api, services, api_settings(settings), replies))
-                    await stop.wait()
-                    clients.cancel_scope.cancel()
+                live = live_of(settings, store, router, roster, historian, hub, raw_in)
+                async with trio.open_nursery() as followed:  # clients leave before their feeds end
+                    await actors.start(followed, "healer", run_healer, live.healer)
+                    await actors.start(followed, "feeds", run_feeds, live.feeds)
+                    await actors.start(followed, "collector", run_collector, live.collector)
+                    async with trio.open_nursery() as clients:
+                        services = Services(
+                            roster, store, historian, router, Installer(supervised, roster), replay_of(settings), hub,
+                            Seam(hub, historian, store, now_us), live.feeds, live.healer, live.collector,
+                            actors.states, queues, refusals,
+                        )  # fmt: skip
+                        replies: ByteLru[object, bytes] = ByteLru(int((settings.cache_mb << 20) * (1 - BARS_SHARE)))
+                        started(await actors.start(clients, "api", run_api, services, api_settings(settings), replies))
+                        await stop.wait()
+                        clients.cancel_scope.cancel()
+                    followed.cancel_scope.cancel()
                 flights.cancel_scope.cancel()
             providers.cancel_scope.cancel()
         # raw_in is closed now: each actor ends when its inbox does, left to right.
@@ -116,7 +149,14 @@ class Services:
     router: Router
     installer: Installer
     replay: Replay
+    hub: Hub
+    seam: Seam
+    feeds: Feeds
+    healer: Healer
+    collector: Collector
     states: Mapping[str, str]
+    queues: Mapping[str, trio.MemorySendChannel[Any]]
+    refusals: Refusals
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     version: str = field(default_factory=lambda: version("timebase-server"))
     started_us: int = field(default_factory=now_us)
@@ -126,6 +166,12 @@ class Services:
 
     def routing(self, slug: str) -> Mapping[str, object]:
         return self.router.facts(slug)
+
+    def depths(self) -> Mapping[str, int]:
+        return {name: queue.statistics().current_buffer_used for name, queue in self.queues.items()}
+
+    def refused(self) -> Mapping[tuple[str, str, str], int]:
+        return self.refusals.by_rule()
 
     async def answer(self, question: Question, attempts: list[Attempt]) -> Answer:
         return await self.historian.answer(question, attempts)
@@ -149,7 +195,11 @@ def replay_of(settings: Settings) -> Replay:
 
 
 def retention_of(settings: Settings) -> Retention:
-    return Retention(intraday_days=settings.retention_intraday_days, daily_days=settings.retention_daily_days)
+    return Retention(
+        intraday_days=settings.retention_intraday_days,
+        daily_days=settings.retention_daily_days,
+        ticks_days=settings.retention_ticks_days,
+    )
 
 
 def historian_of(
@@ -174,6 +224,50 @@ def historian_of(
     )
     reader = Reader(store, ByteLru(int((settings.cache_mb << 20) * BARS_SHARE)))
     return Historian(store=store, router=router, roster=roster, fetcher=fetcher, reader=reader)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRooms:
+    feeds: Feeds
+    healer: Healer
+    collector: Collector
+
+
+def live_of(
+    settings: Settings,
+    store: Store,
+    router: Router,
+    roster: Roster,
+    historian: Historian,
+    hub: Hub,
+    raw_in: trio.MemorySendChannel[Batch | Live],
+) -> LiveRooms:
+    """What makes wanted channels live; from now on the hub tells it who wants what, and what has come."""
+    numbers = LiveSettings(linger_s=settings.linger_s)
+
+    def delay_s(slug: str | None) -> float:
+        handle = None if slug is None else roster.get(slug)
+        return 0.0 if handle is None else handle.manifest.delay_s
+
+    def is_jammed() -> bool:
+        return raw_in.statistics().tasks_waiting_send > 0
+
+    wants = Wants(numbers.linger_s)
+    healer = Healer(historian=historian, store=store, delay_s=delay_s, settings=numbers)
+    feeds = Feeds(
+        wants=wants, router=router, roster=roster, store=store, hub=hub, healer=healer, settings=numbers,
+        is_jammed=is_jammed,
+    )  # fmt: skip
+    hub.attach(wants, feeds)
+    collector = Collector(
+        wants=wants, store=store, feeds=feeds, historian=historian, roster=roster, settings=numbers,
+        delay_s=lambda line: delay_s(line.provider),
+    )  # fmt: skip
+    return LiveRooms(feeds, healer, collector)
+
+
+def building_of(settings: Settings) -> Building:
+    return Building(lateness_us=int(settings.lateness_s * SECOND_US), fills_quiet=settings.fill_quiet)
 
 
 def api_settings(settings: Settings) -> ApiSettings:

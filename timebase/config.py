@@ -42,6 +42,9 @@ class Settings:
     refresh_s: float = 60.0
     cache_mb: int = 96
     spool_mb: int = 1024
+    linger_s: float = 30.0
+    lateness_s: float = 0.5
+    fill_quiet: bool = False
     breaker_failures: int = 5
     breaker_open_s: float = 60.0
     breaker_successes: int = 2
@@ -49,6 +52,7 @@ class Settings:
     max_budget_wait_s: float = 30.0
     retention_intraday_days: int | None = None
     retention_daily_days: int | None = None
+    retention_ticks_days: int | None = 30
     compress_after_days: int | None = 7
     routing: tuple[Mapping[str, object], ...] = ()
     aliases: Aliases = field(default_factory=Aliases)
@@ -211,6 +215,13 @@ def _seconds(value: object) -> float:
     return number
 
 
+def _yes_or_no(value: object) -> bool:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if str(value).lower() not in words:
+        raise ValueError(f"write true or false, not {value!r}")
+    return words[str(value).lower()]
+
+
 def _one_of(*allowed: str) -> Callable[[object], str]:
     def parse(value: object) -> str:
         for choice in allowed:
@@ -316,6 +327,11 @@ SETTINGS = (
     Setting("refresh_s", _seconds, "how old the newest, still changing bars may be before they are asked for again"),
     Setting("cache_mb", _whole(0, 65536), "memory for cached bars and rendered replies"),
     Setting("spool_mb", _whole(1, 1048576), "disk for batches that wait while the database is away"),
+    Setting("linger_s", _seconds, "how long a live feed outlives its last follower"),
+    Setting(
+        "lateness_s", _seconds, "how late a trade may come and still be in the bar that closes; a later one revises it"
+    ),
+    Setting("fill_quiet", _yes_or_no, "whether a period without trades is a flat bar without volume, or none"),
     Setting("breaker_failures", _whole(1, 1000), "failures in a row that open a provider's circuit"),
     Setting("breaker_open_s", _seconds, "how long an open circuit rests before it is tried again"),
     Setting("breaker_successes", _whole(1, 1000), "successes in a row that close a half-open circuit"),
@@ -323,6 +339,9 @@ SETTINGS = (
     Setting("max_budget_wait_s", _seconds, "how long a question may wait for a provider's rate budget"),
     Setting("retention_intraday_days", _days, "intraday bars older than this are dropped; `never` keeps them"),
     Setting("retention_daily_days", _days, "daily and longer bars older than this are dropped; `never` keeps them"),
+    Setting(
+        "retention_ticks_days", _days, "recorded trades and quotes older than this are dropped; `never` keeps them"
+    ),
     Setting("compress_after_days", _days, "with TimescaleDB: chunks older than this are compressed; `never` does not"),
     Setting("routing", _routing, "rules that name the providers to prefer, first match wins (file only)"),
     Setting("aliases", _aliases, "since when a symbol means its instrument, and what it went by before (file only)"),

@@ -110,13 +110,6 @@ async def test_a_bad_parameter_is_named_with_what_is_allowed(
         assert is_listed in problem["allowed"]
 
 
-async def test_an_interval_that_nobody_has_is_told_with_why(client: httpx.AsyncClient) -> None:
-    problem = problem_of(await get(client, "ANY-USD", DAY, "4h"), 422)
-    assert problem["code"] == "not_supported"
-    assert "stub-a" in problem["detail"]
-    assert "1h" in problem["detail"]
-
-
 async def test_an_unknown_provider_is_told_with_those_there_are(client: httpx.AsyncClient) -> None:
     problem = problem_of(await get(client, "ANY-USD", DAY, provider="stub-z"), 404)
     assert problem["code"] == "unknown_provider"

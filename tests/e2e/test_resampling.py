@@ -76,13 +76,17 @@ async def test_weeks_and_months_are_made_of_days(fine: Fine, client: httpx.Async
     assert series == [{"provider": "stub-fine", "interval": "1d"}]
 
 
-async def test_days_are_not_made_of_minutes(new_home: Callable[[], Path], serving: ServerMaker) -> None:
+async def test_days_are_not_made_of_minutes_and_the_refusal_says_so(
+    new_home: Callable[[], Path], serving: ServerMaker
+) -> None:
     home = new_home()
     Stub("minutes-only", home / "manifests", home / "stubs", intervals=["1m"])
     with serving(home) as server:
         async with asking(server) as client:
             for interval in ("1d", "1wk"):
-                assert problem_of(await get(client, "NO-USD", MAY, interval), 422)["code"] == "not_supported"
+                problem = problem_of(await get(client, "NO-USD", MAY, interval), 422)
+                assert problem["code"] == "not_supported"
+                assert f"minutes-only: has no {interval} bars, only 1m" in problem["detail"]
 
 
 async def test_what_a_provider_has_itself_is_not_made(client: httpx.AsyncClient) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import trio
 from integration.market import MONDAY_US, a_series, cut, minutes
 
-from timebase.model.bars import Batch, Durable
+from timebase.model.bars import Durable
 from timebase.storage.spool import open_spool
 from timebase.storage.store import open_store
-from timebase.storage.writer import run_writer
+from timebase.storage.writer import Done, Work, run_writer
 
 BARS = 1_000_000
 
@@ -23,8 +23,8 @@ async def main(url: str, folder: Path) -> None:
         series = await a_series(store)
         settled = (await store.coverage(series.id)).settled
         begin = settled.parts[-1].end_us if settled else MONDAY_US
-        inlet, inbox = trio.open_memory_channel[Batch](4)
-        outbox, outlet = trio.open_memory_channel[Durable](4)
+        inlet, inbox = trio.open_memory_channel[Work](4)
+        outbox, outlet = trio.open_memory_channel[Done](4)
         with open_spool(folder / "spool", 1 << 30) as spool:
             await nursery.start(run_writer, inbox, outbox, store, spool)
             nursery.start_soon(tell, outlet)
@@ -34,8 +34,9 @@ async def main(url: str, folder: Path) -> None:
             await trio.sleep_forever()
 
 
-async def tell(outlet: trio.MemoryReceiveChannel[Durable]) -> None:
+async def tell(outlet: trio.MemoryReceiveChannel[Done]) -> None:
     async for durable in outlet:
+        assert isinstance(durable, Durable)
         assert not durable.error
         print("spooled" if durable.is_spooled else "stored", durable.batch.covers.end_us, flush=True)
 

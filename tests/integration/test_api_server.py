@@ -33,7 +33,7 @@ async def connected(port: int) -> AsyncIterator[trio.SocketStream]:
 
 
 def get(target: str) -> bytes:
-    return f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    return f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 async def read_all(stream: trio.SocketStream) -> bytes:
@@ -171,17 +171,17 @@ async def test_a_question_ends_when_its_client_goes_away() -> None:
     [
         b"\x00\xff\xfe garbage\r\n\r\n",
         b"GET\r\n\r\n",
-        b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
         b"GET /" + b"a" * 100_000,
         b"GET /health HTTP/1.1\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"POST /api/v1/backfill HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /api/v1/backfill HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 64,
-        b"GET /health HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nHTTP2-Settings: !!\r\nConnection: Upgrade\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
-        b"GET \xe4 HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET http://other/health HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: [::1]\r\nUpgrade: h2c\r\nHTTP2-Settings: !!\r\nConnection: Upgrade\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"GET \xe4 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET http://other/health HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"",
     ],
@@ -248,7 +248,7 @@ async def test_pipelined_requests_are_answered_in_their_order() -> None:
     async with open_api(FakeServices()) as port, connected(port) as stream:
         for name in ("one", "two", "three"):
             await stream.send_all(
-                f"GET /api/v1/data/NOBODY HTTP/1.1\r\nHost: x\r\nX-Request-Id: {name}\r\n\r\n".encode()
+                f"GET /api/v1/data/NOBODY HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: {name}\r\n\r\n".encode()
             )
         seen = b""
         with trio.fail_after(5):
@@ -273,7 +273,8 @@ async def test_a_body_that_never_comes_is_given_up(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("timebase.api.factory.BODY_S", 0.1)
     async with open_api(FakeServices()) as port, connected(port) as stream:
         await stream.send_all(
-            b"POST /api/v1/backfill HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+            b"POST /api/v1/backfill HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 9\r\n\r\n{"
         )
         with trio.fail_after(5):
             reply = await stream.receive_some(10_000)
@@ -303,10 +304,10 @@ async def test_the_description_is_served_under_every_prefix() -> None:
     assert json.loads(bodies[0])["openapi"] == "3.1.0"
 
 
-async def test_a_websocket_is_refused_without_a_fault_of_ours() -> None:
+async def test_a_websocket_where_there_is_none_is_refused_without_a_fault_of_ours() -> None:
     async with open_api(FakeServices()) as port, connected(port) as stream:
         await stream.send_all(
-            b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
-        assert (await read_all(stream)).startswith(b"HTTP/1.1 403")
+        assert (await read_all(stream)).startswith(b"HTTP/1.1 404")

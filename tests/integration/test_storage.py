@@ -9,6 +9,7 @@ from integration.market import ALWAYS, MONDAY_US, a_series, batch, cut, days, fl
 
 from timebase.clock import now_us
 from timebase.model.bars import Bars, Batch, Flag, Outcome, Refused
+from timebase.model.collected import Collected
 from timebase.model.instrument import AssetClass, CorporateAction, Instrument
 from timebase.model.interval import Interval
 from timebase.model.timerange import DAY_US, MINUTE_US, Ranges, TimeRange
@@ -389,6 +390,22 @@ async def test_what_is_too_old_is_forgotten_together_with_the_claim_to_have_it(s
     assert (await store.coverage(minute.id)).complete == Ranges((days(1, 3),))
     assert len(await store.read(daily, ALWAYS)) == 1
     assert await store.upkeep.forget_before({Interval.M1: cutoff}) == 0
+
+
+# --- the collector's list
+
+
+async def test_what_is_collected_is_on_the_list_once_and_in_order(store: Store) -> None:
+    best = Collected("BTC-USDT", Interval.M1)
+    lines = (Collected("AAPL", Interval.D1, "demo"), best, Collected("BTC-USDT", Interval.M1, "demo"))
+    for line in (*reversed(lines), best):
+        await store.collect(line)
+    assert set(await store.collected()) == set(lines)
+    assert [line.symbol for line in await store.collected()] == ["AAPL", "BTC-USDT", "BTC-USDT"]
+    await store.uncollect(best)
+    await store.uncollect(best)
+    assert best not in await store.collected()
+    assert len(await store.collected()) == 2
 
 
 # --- the database itself

@@ -9,17 +9,19 @@ from functools import partial
 from pathlib import Path
 
 import trio
+from integration.doomed_live_writer import ROWS, TRADES
 from integration.doomed_writer import BARS
 from integration.market import ALWAYS, MONDAY_US, a_series, minutes
 from integration.plug import open_plug
+from integration.tape import a_feed, same_ticks, trades
 
-from timebase.model.bars import Batch, Durable
+from timebase.model.interval import Interval
 from timebase.model.timerange import MINUTE_US, Ranges, TimeRange
 from timebase.storage.spool import open_spool
 from timebase.storage.store import Store, open_store
-from timebase.storage.writer import run_writer
+from timebase.storage.writer import Done, Work, run_writer
 
-DOOMED = Path(__file__).with_name("doomed_writer.py")
+DOOMED, DOOMED_LIVE = (Path(__file__).with_name(f"doomed_{which}writer.py") for which in ("", "live_"))
 
 
 class Doomed:
@@ -43,9 +45,9 @@ class Doomed:
 
 
 @asynccontextmanager
-async def open_doomed(url: str, folder: Path) -> AsyncIterator[Doomed]:
+async def open_doomed(url: str, folder: Path, script: Path = DOOMED) -> AsyncIterator[Doomed]:
     """Killed, not ended, when the block is left."""
-    command = [sys.executable, DOOMED, url, folder]
+    command = [sys.executable, script, url, folder]
     # It finds `timebase` and `integration` where this process found them.
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     start = partial(trio.run_process, command, stdout=subprocess.PIPE, check=False, env=environ)
@@ -97,11 +99,32 @@ async def test_a_server_killed_while_it_spools_has_lost_nothing_that_it_told(dat
         await check(store, told_us)
 
 
+async def test_a_server_killed_while_it_stores_a_tape_leaves_trades_and_their_bars_together_and_once(
+    store: Store, database_url: str, tmp_path: Path
+) -> None:
+    feed, tape, bars = await a_feed(store), trades(TRADES), minutes(TRADES // ROWS)
+    series = feed.bars[Interval.M1]
+    assert feed.ticks is not None
+    n = 0
+    for wait in (1, 5, 20, 60, TRADES // ROWS):
+        async with open_doomed(database_url, tmp_path, DOOMED_LIVE) as doomed:
+            await doomed.has_told(min(wait, TRADES // ROWS - n))
+        store._touch(series.id)
+        stored, _ = await store.read_trades(feed.ticks, ALWAYS)
+        assert same_ticks(stored, tape.pick(slice(len(stored))))
+        assert len(stored) >= doomed.told[-1][1]
+        n, rest = divmod(len(stored), ROWS)
+        assert rest == 0
+        assert (await store.read(series, ALWAYS)).equals(bars.pick(slice(n)))
+        assert (await store.coverage(series.id)).complete == Ranges((TimeRange(MONDAY_US, MONDAY_US + n * MINUTE_US),))
+    assert n == TRADES // ROWS
+
+
 async def drain(store: Store, folder: Path) -> None:
     """What the next start does."""
     with open_spool(folder / "spool", 1 << 30) as spool:
-        inlet, inbox = trio.open_memory_channel[Batch](4)
-        outbox, outlet = trio.open_memory_channel[Durable](4)
+        inlet, inbox = trio.open_memory_channel[Work](4)
+        outbox, outlet = trio.open_memory_channel[Done](4)
         async with inlet, outlet, trio.open_nursery() as nursery:
             await nursery.start(run_writer, inbox, outbox, store, spool)
             with trio.fail_after(60):

@@ -1,67 +1,17 @@
 """The writer: good batches become durable, in the database or, while that is away, on disk; in order, none lost."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
+from integration.desk import open_desk
 from integration.market import ALWAYS, MONDAY_US, a_series, batch, cut, flat, minutes
-from integration.plug import Plug, open_plug
 
-from timebase.model.bars import Bars, Batch, Durable
+from timebase.model.bars import Bars
 from timebase.model.timerange import Ranges
 from timebase.storage.faults import StoreFault
-from timebase.storage.spool import Spool, open_spool
-from timebase.storage.store import Store, open_store
-from timebase.storage.writer import run_writer
-
-MB = 1 << 20
-
-
-class Desk:
-    """A running writer, its two ends, and what lies behind it."""
-
-    def __init__(self, store: Store, spool: Spool, plug: Plug, inlet: trio.MemorySendChannel[Batch]) -> None:
-        self.store, self.spool, self.plug, self.inlet = store, spool, plug, inlet
-        self.durables: list[Durable] = []
-
-    async def hand_in(self, *batches: Batch) -> list[Durable]:
-        """Send and wait until the writer has reported them."""
-        until = len(self.durables) + len(batches)
-        for each in batches:
-            await self.inlet.send(each)
-        await self.reported(until)
-        return self.durables[until - len(batches) :]
-
-    async def reported(self, n: int) -> None:
-        with trio.fail_after(30):
-            while len(self.durables) < n:  # noqa: ASYNC110
-                await trio.sleep(0.01)
-
-    async def emptied(self) -> None:
-        with trio.fail_after(30):
-            while len(self.spool):  # noqa: ASYNC110
-                await trio.sleep(0.01)
-
-
-@asynccontextmanager
-async def open_desk(url: str, folder: Path, spool_mb: int = 100) -> AsyncIterator[Desk]:
-    with open_spool(folder / "spool", spool_mb * MB) as spool:
-        async with open_plug(url) as plug, open_store(plug.url, folder) as store, trio.open_nursery() as nursery:
-            inlet, inbox = trio.open_memory_channel[Batch](4)
-            outbox, outlet = trio.open_memory_channel[Durable](4)
-            desk = Desk(store, spool, plug, inlet)
-
-            async def collect() -> None:
-                async for durable in outlet:
-                    desk.durables.append(durable)
-
-            nursery.start_soon(collect)
-            await nursery.start(run_writer, inbox, outbox, store, spool)
-            async with inlet:
-                yield desk
+from timebase.storage.store import open_store
 
 
 async def test_batches_become_durable_in_their_order(database_url: str, tmp_path: Path) -> None:

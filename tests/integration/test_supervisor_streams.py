@@ -42,7 +42,7 @@ streams: [trades, quotes, bars]
 """
 
 SINGER = """\
-import os
+import os, time
 from array import array
 import anyio
 from timebase.sdk import *
@@ -106,6 +106,15 @@ class Singer(Provider):
 
     async def auth(self, stream, feed):
         await stream.refuse(feed, AuthFailed("the key was refused"))
+
+    async def frozen(self, stream, feed):
+        await stream.trades(feed, 1, 1.0, 1.0)
+        await anyio.sleep(0.1)
+        time.sleep(1000)
+
+    async def garbage(self, stream, feed):
+        await stream.trades(feed, 1, 1.0, 1.0)
+        await stream.trades(feed, 2, 1.0, 1.0, side=7)
 
     async def broken(self, stream, feed):
         await stream.trades(feed, 1, 1.0, 1.0)
@@ -173,7 +182,7 @@ def a_feed(symbol: str, kind: FeedKind = FeedKind.TRADES) -> Feed:
 
 @asynccontextmanager
 async def supervised(
-    tmp_path: Path, *, code: str = SINGER, manifest: str = MANIFEST, room: float = 4
+    tmp_path: Path, *, code: str = SINGER, manifest: str = MANIFEST, room: float = 4, ping_s: float = 5.0
 ) -> AsyncIterator[World]:
     raw_in, raw_out = trio.open_memory_channel[Batch | Live](room)
     folder = tmp_path / "manifests/singer"
@@ -187,7 +196,7 @@ async def supervised(
         pass
 
     environ = {"PATH": os.environ["PATH"], "KEY": "hush-hush"}
-    settings = SupervisorSettings((folder.parent,), tmp_path / "data", environ)
+    settings = SupervisorSettings((folder.parent,), tmp_path / "data", environ, ping_s=ping_s)
     with trio.fail_after(2 * LONG_S):
         async with trio.open_nursery() as nursery:
             await nursery.start(run_supervisor, settings, world.roster, raw_in, spend)
@@ -341,7 +350,8 @@ async def test_a_killed_plugin_takes_its_feeds_down_after_what_had_come(tmp_path
         handle.subscribe(steady)
         handle.subscribe(mute)
         seen = await trade_ids(world, 50)
-        os.kill(handle.pid or 0, signal.SIGKILL)
+        before = handle.pid
+        os.kill(before or 0, signal.SIGKILL)
         last: tuple[Arrival, ...] = ()
         while not any(arrival.is_up is False for arrival in last):
             last = await world.message()
@@ -352,7 +362,9 @@ async def test_a_killed_plugin_takes_its_feeds_down_after_what_had_come(tmp_path
         await trio.testing.wait_all_tasks_blocked()
         assert {feed.id for feed, _ in world.ended} == {steady.id, mute.id}
 
-        await world.reach("ready")
+        with trio.fail_after(LONG_S):
+            while handle.state != "ready" or handle.pid == before:  # noqa: ASYNC110 - processes set no event
+                await trio.sleep(0.01)
         handle.subscribe(steady)
         assert (await trade_ids(world, 1))[0] == 1
 
@@ -363,6 +375,34 @@ async def test_a_plugin_that_exits_by_itself_takes_its_feeds_down(tmp_path: Path
         await world.down(feed)
         await trio.testing.wait_all_tasks_blocked()
         assert [ended for ended, _ in world.ended] == [feed]
+
+
+async def test_a_plugin_that_hangs_takes_its_feeds_down_when_it_is_found_out(tmp_path: Path) -> None:
+    async with supervised(tmp_path, ping_s=0.3) as world:
+        (await world.ready()).subscribe(feed := a_feed("FROZEN"))
+        await world.down(feed)
+        await world.reach("backing_off")
+        assert "answered no ping" in world.handle().reason
+        assert [ended for ended, _ in world.ended] == [feed]
+
+
+async def test_rows_that_cannot_be_end_the_process_after_the_good_ones(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as world:
+        (await world.ready()).subscribe(feed := a_feed("GARBAGE"))
+        down = await world.down(feed)
+        assert "does not speak the protocol: side" in down.reason
+        await world.reach("backing_off")
+
+
+async def test_a_plugin_that_streams_nothing_lives_on_and_answers(tmp_path: Path) -> None:
+    async with supervised(tmp_path, ping_s=0.05) as world:
+        handle = await world.ready()
+        handle.subscribe(a_feed("MUTE"))
+        assert (await world.next()).is_up
+        for _ in range(100):
+            await handle._link.ping()  # type: ignore[union-attr]
+        assert handle.state == "ready"
+        assert world.ended == []
 
 
 @pytest.mark.parametrize("order", ["restart", "disable", "remove"])
@@ -387,11 +427,11 @@ async def test_a_core_that_is_stalled_slows_the_plugin_whose_memory_stays(tmp_pa
         plugin = psutil.Process(handle.pid)
         await until_quiet(plugin)
         before, core_before = plugin.memory_info().rss, psutil.Process().memory_info().rss
-        for _ in range(10):  # of two seconds in which nobody reads
-            await trio.sleep(0.2)
+        for _ in range(200):  # nobody reads, and it is asked whether it is alive
+            await handle._link.ping()  # type: ignore[union-attr]
+        await until_quiet(plugin)
         assert plugin.memory_info().rss - before < 4 << 20
         assert psutil.Process().memory_info().rss - core_before < 16 << 20
-        await handle._link.ping()  # type: ignore[union-attr]
         times: list[int] = []
         while len(times) < 600_000:
             for arrival in await world.message():

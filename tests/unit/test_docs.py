@@ -12,7 +12,7 @@ from timebase.api import faults
 from timebase.api.parameters import FORMATS, TIMES
 from timebase.config import SETTINGS, Settings
 from timebase.manifest.explain import manifest_schema
-from timebase.sdk import Provider
+from timebase.sdk import Provider, Stream
 from timebase.sdk.skeleton import new_plugin
 
 HOUSE = Path(__file__).parents[2]
@@ -65,10 +65,17 @@ def test_every_provider_error_is_documented() -> None:
     assert {name for name in raised if f"`{name}" not in PLUGINS} == set()
 
 
-@pytest.mark.parametrize("name", ["history", "setup", "close", "spend"])
+@pytest.mark.parametrize("name", ["history", "stream", "setup", "close", "spend"])
 def test_every_method_a_plugin_may_have_is_documented(name: str) -> None:
     assert hasattr(Provider, name)
     assert name in PLUGINS
+
+
+@pytest.mark.parametrize("name", ["wanted", "changed", "trades", "quotes", "bars", "up", "down", "pulse", "refuse"])
+def test_every_method_of_a_stream_is_documented(name: str) -> None:
+    assert hasattr(Stream, name)
+    assert name == "wanted" or hasattr(Stream, f"{name}_sync")
+    assert re.search(rf"\b{name}\b", PLUGINS)
 
 
 def test_every_format_is_documented() -> None:

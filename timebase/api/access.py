@@ -43,6 +43,17 @@ def check_origin(asked: Asked) -> None:
         raise CrossOrigin(f"{origin[:100]} is not this server")
 
 
+def check_page(desk: Desk, asked: Asked) -> None:
+    """Browsers let any page open a WebSocket anywhere, in its user's name. One from elsewhere needs the token, which no
+    page has unless somebody gave it; where the server asks for none, it is refused.
+
+    Raises: CrossOrigin.
+    """
+    origin = asked.headers.get("origin")
+    if origin is not None and desk.settings.token is None and urlsplit(origin).netloc != asked.headers.get("host"):
+        raise CrossOrigin(f"{origin[:100]} is not this server; with a token (TIMEBASE_TOKEN) any page may follow")
+
+
 def is_trusted(desk: Desk, asked: Asked) -> bool:
     """For what is open to all, but says less to strangers."""
     try:

@@ -1,5 +1,6 @@
 """One client's socket, as hypercorn's TCPServer wants a stream, with an end to its patience."""
 
+import os
 from collections.abc import Awaitable, Callable
 from math import inf
 
@@ -19,6 +20,7 @@ class Connection:
         self._listening = trio.CancelScope()
         self._rest_ends = inf
         self._head = b""
+        self._taker: Callable[[bytes], Awaitable[None]] | None = None
         self.socket = stream.socket
         self.ended = trio.Event()
 
@@ -53,8 +55,42 @@ class Connection:
     async def receive_some(self, max_bytes: int) -> bytes:
         """Nothing when the client has gone, or has asked nothing for `idle_s`."""
         with trio.CancelScope(deadline=self._rest_ends) as self._listening:
-            return await self._stream.receive_some(max_bytes)
+            data = await self._stream.receive_some(max_bytes)
+            return data if self._taker is None else await self._give_away(data, max_bytes)
         return b""
+
+    async def _give_away(self, data: bytes, max_bytes: int) -> bytes:
+        """To whoever took the connection, until its end, which is told to both."""
+        assert self._taker is not None
+        while data:
+            await self._taker(data)
+            try:
+                data = await self._stream.receive_some(max_bytes)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                data = b""
+        await self._taker(b"")
+        return b""
+
+    def take(self, taker: Callable[[bytes], Awaitable[None]]) -> None:
+        """What comes from now on is not HTTP: `taker` gets it, at last nothing, and answers with `write`.
+
+        hypercorn goes on waiting for it, and closes the connection in the end.
+        """
+        self._taker = taker
+
+    async def write(self, data: bytes) -> None:
+        """As they are; one at a time. Raises: BrokenResourceError, ClosedResourceError.
+
+        What the kernel takes at once, nearly always all of it, costs no turn of trio's loop: a third of a small frame.
+        """
+        try:
+            sent = os.write(self.socket.fileno(), data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as exc:
+            raise trio.BrokenResourceError from exc
+        if sent < len(data):
+            await self._send(memoryview(data)[sent:])
 
     def rest(self) -> None:
         """No request is under way."""

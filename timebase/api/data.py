@@ -127,12 +127,12 @@ class _Page:
     def meta_header(self) -> str:
         """For formats without a place for it: the reply without its bars, as ASCII JSON of bounded size."""
         content = {**self._names(), "meta": self._meta(), "warnings": self._answer.warnings, "next": self._next}
-        header = _ascii(content)
+        header = ascii_json(content)
         if len(header) > HEADER_BYTES:
             meta = {**self._meta(), "attempts": [], "adjustment": {"mode": self._answer.question.adjust}}
             meta["coverage"] = {"complete": self._answer.is_complete, "missing": []}
             warnings = ["there is more to say than a header holds; ask with format=json"]
-            header = _ascii({**content, "meta": meta, "warnings": warnings})
+            header = ascii_json({**content, "meta": meta, "warnings": warnings})
         return header
 
     def _head(self) -> bytes:
@@ -194,7 +194,7 @@ def _matches(if_none_match: str, etag: str) -> bool:
     return any(each.strip().removeprefix("W/") in {opaque, "*"} for each in if_none_match.split(","))
 
 
-def _ascii(content: object) -> str:
+def ascii_json(content: object) -> str:
     return _NOT_PLAIN.sub(_escaped, dumps(content).decode())
 
 

@@ -10,7 +10,9 @@ import trio
 
 from timebase.api.meters import Metrics
 from timebase.api.services import ApiSettings, Services
+from timebase.api.websocket import Frames, text_frame
 from timebase.model.lru import ByteLru
+from timebase.streaming.encode import JSON as JSON_EVENTS
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
@@ -67,6 +69,7 @@ class Desk:
     render_cache: ByteLru[Hashable, bytes]
     metrics: Metrics
     openapi: bytes = b""
+    frames: Frames = field(default_factory=lambda: Frames(text_frame, JSON_EVENTS))  # of all who follow the stream
     # Rendering for people with much time must not take all the cores from those with little.
     render_threads: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(2))
 

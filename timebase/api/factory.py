@@ -22,6 +22,7 @@ from timebase.errors import RequestError
 from timebase.model.lru import ByteLru
 
 BODY_S = 30.0  # a client that needs longer for its few kilobytes gives them one at a time
+PACKAGE_S = 300.0  # 16 MiB by half a megabit a second
 _PACKAGES = [pattern(route) for route in ROUTES if route.packages]
 
 
@@ -35,7 +36,6 @@ def create_app(services: Services, settings: ApiSettings, render_cache: ByteLru[
 def create_quart(desk: Desk) -> QuartTrio:
     app = QuartTrio("timebase.api", static_folder=None)
     app.request_class = _bounded(desk)
-    app.config["BODY_TIMEOUT"] = BODY_S
     app.config["RESPONSE_TIMEOUT"] = None  # dispatch has the deadline
     app.url_map.merge_slashes = False
     for route in ROUTES:
@@ -70,7 +70,7 @@ def _bounded(desk: Desk) -> type[TrioRequest]:
             **named: Any,  # noqa: ANN401
         ) -> None:
             room = _room(desk, Asked(method, path, query_string, _lower(headers)))
-            named["max_content_length"] = room
+            named |= {"max_content_length": room, "body_timeout": _patience_s(desk, room)}
             super().__init__(method, scheme, path, query_string, headers, *given, **named)
 
     return Bounded
@@ -81,6 +81,10 @@ def _room(desk: Desk, asked: Asked) -> int:
     takes_packages = any(each.fullmatch(asked.path) for each in _PACKAGES)
     is_due = asked.method == "POST" and takes_packages and is_trusted(desk, asked)
     return desk.settings.max_package_bytes if is_due else desk.settings.max_body_bytes
+
+
+def _patience_s(desk: Desk, room: int) -> float:
+    return BODY_S if room <= desk.settings.max_body_bytes else PACKAGE_S
 
 
 def _view(desk: Desk, route: Route) -> Callable[..., Awaitable[Response]]:
@@ -118,7 +122,8 @@ def _as_ours(error: HTTPException, desk: Desk) -> RequestError:
         case RequestEntityTooLarge():
             return faults.BodyTooLarge(f"a body may have {_room(desk, _asked({})):,} bytes here")
         case RequestTimeout():
-            return faults.BodyTooSlow(f"the body did not come within {BODY_S:g} s")
+            patience_s = _patience_s(desk, _room(desk, _asked({})))
+            return faults.BodyTooSlow(f"the body did not come within {patience_s:g} s")
         case _ if error.code == 404:
             return faults.UnknownPath(request.path, near_paths(request.path, [paths(route)[0] for route in ROUTES]))
         case _:

@@ -65,6 +65,10 @@ class WrongHost(RequestError):
         )
 
 
+class BadHandshake(RequestError):
+    code = "bad_handshake"
+
+
 class BadBody(RequestError):
     code = "bad_body"
 
@@ -125,6 +129,7 @@ FAULTS: dict[type[Exception], Fault] = {
         "This server does not go by that name",
         ("ask http://127.0.0.1 or http://localhost", "set TIMEBASE_TOKEN to be asked by any name"),
     ),
+    BadHandshake: Fault(HTTPStatus.BAD_REQUEST, "The WebSocket cannot be opened"),
     BadBody: Fault(HTTPStatus.BAD_REQUEST, "The body cannot be read"),
     BodyTooLarge: Fault(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
     BodyTooSlow: Fault(HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time"),

@@ -13,6 +13,7 @@ import trio
 from timebase.api.dispatch import respond
 from timebase.api.exchange import Asked, Desk, Pieces, Reply
 from timebase.api.routes import PREFIXES, ROUTES, Route
+from timebase.api.sockets import serve_socket
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -24,9 +25,8 @@ def with_shortcut(desk: Desk, app: AsgiApp) -> AsgiApp:
     hot = [(pattern(route), route) for route in ROUTES if route.is_hot]
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":  # nothing here speaks it: 403
-            await receive()
-            await send({"type": "websocket.close"})
+        if scope["type"] == "websocket":
+            await serve_socket(desk, scope, receive, send)
             return
         if scope["type"] == "http":
             receive, send = _whole(receive, send)

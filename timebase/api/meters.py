@@ -5,16 +5,29 @@ from collections.abc import Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from timebase.api.services import Services
 from timebase.clock import now_us
 from timebase.model.lru import ByteLru
 from timebase.model.timerange import SECOND_US
+from timebase.streaming.lags import BOUNDS_S
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+_HUB_GAUGES = {
+    "followers": "Clients connected to a stream.",
+    "channels": "Channels that somebody follows.",
+    "waiting": "Events that wait for their followers, over all of them.",
+    "deepest": "Events that wait for the slowest of them.",
+    "ring_bytes": "About what is kept for those who resume.",
+}
+_HUB_COUNTERS = {
+    "events": "Events shown to whoever follows.",
+    "dropped": "Trades that were not delivered because their follower read too slowly.",
+}
 
 
 class Metrics:
@@ -72,12 +85,40 @@ class _ServerCollector(Collector):
         yield CounterMetricFamily("timebase_render_cache_misses", "Bodies rendered.", value=self._cache.misses)
         yield from self._actors()
         yield from self._providers()
+        yield from self._hub()
+        yield from self._feeds()
+        yield from self._road()
 
     def _actors(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("timebase_actor_up", "1 while the actor is running.", labels=("actor",))
         for name, state in self._services.actors().items():
             up.add_metric((name,), float(state == "running"))
         yield up
+
+    def _hub(self) -> Iterator[Metric]:
+        hub = self._services.hub
+        figures = hub.figures()
+        for name, meaning in _HUB_GAUGES.items():
+            yield GaugeMetricFamily(f"timebase_stream_{name}", meaning, figures[name])
+        for name, meaning in _HUB_COUNTERS.items():
+            yield CounterMetricFamily(f"timebase_stream_{name}", meaning, value=figures[name])
+        lag = HistogramMetricFamily(
+            "timebase_stream_lag_seconds", "From the stage before: event, received, durable, sent.", labels=("stage",)
+        )
+        for stage, seen in (("received", hub.lags.received), ("durable", hub.lags.durable), ("sent", hub.lags.sent)):
+            bounds = [*map(str, BOUNDS_S), "+Inf"]
+            lag.add_metric((stage,), list(zip(bounds, seen.cumulative(), strict=True)), seen.sum_s)
+        yield lag
+
+    def _road(self) -> Iterator[Metric]:
+        depth = GaugeMetricFamily("timebase_queue_depth", "Batches that wait between two stages.", labels=("queue",))
+        for name, n in self._services.depths().items():
+            depth.add_metric((name,), n)
+        labels = ("provider", "kind", "rule")
+        refused = CounterMetricFamily("timebase_refused_rows", "Live rows that a rule refused.", labels=labels)
+        for names, n in self._services.refused().items():
+            refused.add_metric(names, n)
+        yield from (depth, refused)
 
     def _providers(self) -> Iterator[Metric]:
         labels = ("provider",)
@@ -93,3 +134,18 @@ class _ServerCollector(Collector):
             in_flight.add_metric((each.slug,), each.in_flight)
             restarts.add_metric((each.slug,), each.restarts)
         yield from (state, up, memory, in_flight, restarts)
+
+    def _feeds(self) -> Iterator[Metric]:
+        services = self._services
+        state = GaugeMetricFamily("timebase_feeds", "Live feeds in each state.", labels=("provider", "state"))
+        for names, n in services.feeds.counts().items():
+            state.add_metric(names, n)
+        failed = CounterMetricFamily(
+            "timebase_feed_failures", "Times a feed fell or could not be had, to be made anew.", labels=("provider",)
+        )
+        for slug, n in services.feeds.failed().items():
+            failed.add_metric((slug,), n)
+        heals = CounterMetricFamily("timebase_heals", "Gaps of live series.", labels=("provider", "outcome"))
+        for names, n in services.healer.outcomes.items():
+            heals.add_metric(names, n)
+        yield from (state, failed, heals)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from timebase.api.times import FORMS, PATTERN
@@ -127,6 +127,8 @@ INTERVAL = Parameter(
     "interval", _interval, "Length of a bar, 1d if not given. Aliases are understood: 60m, 1D, 1w, 1M …",
     {"type": "string", "enum": [i.value for i in Interval]}, [i.value for i in Interval], "1d",
 )  # fmt: skip
+COLLECT_INTERVAL = replace(INTERVAL, meaning="Length of a bar, 1m if not given.", example="1m")
+ANY_INTERVAL = replace(INTERVAL, meaning="Only bars of this length.", example="1m")
 START = time(
     "start", "First instant (inclusive). If not given, a usual stretch before `end`: a year of days, five of minutes."
 )
@@ -134,6 +136,16 @@ END = time("end", "Last instant (exclusive), now if not given.")
 LIMIT = number(
     "limit", 1, MAX_BARS, "At most so many bars: the first from `start` on, or the newest if there is no `start`."
 )
+TICKS_START = time("start", "First instant (inclusive). If not given, you get the newest ones before `end`.")
+MAX_TICKS, USUAL_TICKS = 1_000_000, 100_000
+TICKS_LIMIT = number(
+    "limit", 1, MAX_TICKS,
+    f"At most so many, {USUAL_TICKS:,} if not given: the first from `start` on, or the newest if there is no `start`.",
+)  # fmt: skip
+RECORDED_FROM = Parameter(
+    "provider", _slug, "Only what came from this provider; if not given, from the one with the newest.",
+    {"type": "string", "pattern": f"^{SLUG_PATTERN}$"}, example="demo"
+)  # fmt: skip
 ADJUST = choice("adjust", WHICH, "Corporate actions to apply to the raw prices, which is what you get if not given.")
 PROVIDER = Parameter(
     "provider", _slug, "Ask only this provider.", {"type": "string", "pattern": f"^{SLUG_PATTERN}$"}, example="demo"
@@ -150,6 +162,12 @@ TIME_UNIT = choice(
     "times",
     TIMES,
     "Form of times: ms (if not given), s or iso. CSV: iso if not given. Arrow and Parquet have their own.",
+)
+TICK_TIMES = choice(
+    "times",
+    TIMES,
+    "Form of times: ms (if not given), s or iso; with what is left to the microsecond behind the point. CSV: iso if "
+    "not given. Arrow and Parquet have their own.",
 )
 CURSOR = Parameter(
     "cursor", str, "`next` of the page before. It carries the whole question; only format and times are given anew.",

@@ -7,7 +7,21 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from timebase.api import backfill, coverage, data, explain, health, metrics, pages, providers, replay, symbols
+from timebase.api import (
+    backfill,
+    collect,
+    coverage,
+    data,
+    explain,
+    feeds,
+    health,
+    metrics,
+    pages,
+    providers,
+    replay,
+    symbols,
+    ticks,
+)
 from timebase.api import parameters as p
 from timebase.api.exchange import JSON, Asked, Desk, Reply
 from timebase.api.faults import BadBody, BodyTooLarge, BodyTooSlow, CrossOrigin, DeadlineExceeded, UnsupportedMedia
@@ -71,6 +85,7 @@ _PACKED = (BadParameter, BadPackage, UnsupportedMedia, ConfigError, *_POSTED)
 _BARS = {each.media: _schema for each, _schema in zip(
     FORMATS.values(), ("Bars", "Bars", "Lines", "Text", "Binary", "Binary", "Binary", "Binary"), strict=True
 )}  # fmt: skip
+_TICKS = {kind: {**_BARS, JSON: schema} for kind, schema in (("trades", "Trades"), ("quotes", "Quotes"))}
 _NOT_MODIFIED = {304: "Unchanged since the ETag in If-None-Match."}
 
 ROUTES = (
@@ -81,6 +96,14 @@ ROUTES = (
     Route(
         "/providers/{slug}/data/{symbol}", data.get_data, "getDataOfProvider", "Bars of a symbol from one provider",
         query=DATA, replies=_BARS, faults=(*_ASKING, UnknownProvider), also=_NOT_MODIFIED, is_hot=True,
+    ),
+    Route(
+        "/trades/{symbol}", ticks.get_trades, "getTrades", "Trades of a symbol, as they were recorded live",
+        query=ticks.QUERY, replies=_TICKS["trades"], faults=_STORED,
+    ),
+    Route(
+        "/quotes/{symbol}", ticks.get_quotes, "getQuotes", "Best bids and asks of a symbol, as they were recorded live",
+        query=ticks.QUERY, replies=_TICKS["quotes"], faults=_STORED,
     ),
     Route(
         "/backfill", backfill.post_backfill, "postBackfill", "Fetch and store what a range lacks, without sending bars",
@@ -151,6 +174,24 @@ ROUTES = (
             ("disable", "Stop a provider"),
             ("restart", "Stop a provider's process and start it again"),
         )
+    ),
+    Route(
+        "/feeds", feeds.list_feeds, "listFeeds", "Every live feed: its state, its rhythm, and why",
+        replies={JSON: "Feeds"}, faults=(BadParameter,), tag="live",
+    ),
+    Route(
+        "/collect", collect.list_collected, "listCollected", "What is kept up to date without anybody asking",
+        replies={JSON: "CollectedList"}, faults=(BadParameter,), tag="live",
+    ),
+    Route(
+        "/collect", collect.post_collected, "postCollected", "Keep a symbol up to date from now on", method="POST",
+        body=collect.BODY, replies={JSON: "CollectedList"}, tag="live",
+        faults=(BadParameter, UnknownProvider, StoreUnavailable, *_POSTED, BadBody, UnsupportedMedia),
+    ),
+    Route(
+        "/collect/{symbol}", collect.delete_collected, "deleteCollected", "Do not keep a symbol up to date any more",
+        method="DELETE", query=collect.WHICH, replies={JSON: "CollectedList"}, tag="live",
+        faults=(BadParameter, StoreUnavailable, CrossOrigin, DeadlineExceeded),
     ),
     Route(
         "/health", health.get_health, "getHealth", "200 only when the database answers and is migrated",

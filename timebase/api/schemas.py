@@ -5,6 +5,7 @@ from typing import Any
 
 from timebase.api.parameters import Schema
 from timebase.model.bars import COLUMNS
+from timebase.model.feed import FeedKind, FeedState
 from timebase.model.instrument import AssetClass
 from timebase.model.interval import Interval
 
@@ -59,6 +60,28 @@ _PROVIDER = {
     "routing": {"type": "object", "description": "What the router has learnt: circuit, budget left, reliability …"},
 }  # fmt: skip
 
+_TICK_TIME: Schema = {"type": ["number", "string"], "description": "As `times` says, to the microsecond."}
+
+
+def _ticks(kind: str, columns: Mapping[str, Schema]) -> Schema:
+    of_columns = _object({name: _list(each) for name, each in columns.items()}, description="json: columns")
+    return _object({
+        "symbol": _TEXT,
+        "provider": {"type": ["string", "null"], "description": "null: nothing was recorded in that range."},
+        kind: {"oneOf": [of_columns, _list(_object(columns))]},
+        "meta": _object({
+            "source": {"type": "string", "enum": ["recorded"]},
+            "recorded": _list({
+                "type": "array", "items": _TICK_TIME, "minItems": 2, "maxItems": 2,
+                "description": "from, to: when the feed was up.",
+            }),
+            "others": {**_TEXTS, "description": "Providers that were recorded in that range too."},
+        }),
+        "warnings": _TEXTS,
+        "next": {"type": ["string", "null"], "description": "Ask with cursor=… for the next page; null on the last."},
+    })  # fmt: skip
+
+
 SCHEMAS: Mapping[str, Schema] = {
     "Replay": _object({
         "state": {
@@ -88,6 +111,15 @@ SCHEMAS: Mapping[str, Schema] = {
         }),
         "warnings": _TEXTS,
         "next": {"type": ["string", "null"], "description": "Ask with cursor=… for the next page; null on the last."},
+    }),
+    "Trades": _ticks("trades", {
+        "time": _TICK_TIME, "price": _NUMBER, "size": _NUMBER,
+        "side": {"type": "integer", "description": "Who crossed the spread: 1 the buyer, -1 the seller, 0 unknown."},
+        "id": {"type": "integer", "description": "The vendor's number; 0: it gives none."},
+        "flags": {"type": "integer", "description": "0 a trade; 1 takes back, 2 replaces the trade with that id."},
+    }),
+    "Quotes": _ticks("quotes", {
+        "time": _TICK_TIME, "bid": _NUMBER, "bid_size": _NUMBER, "ask": _NUMBER, "ask_size": _NUMBER,
     }),
     "Attempt": _object(
         {"provider": _TEXT, "outcome": _TEXT, "reason": _TEXT, "ms": _WHOLE},
@@ -140,6 +172,21 @@ SCHEMAS: Mapping[str, Schema] = {
         "providers": _list(_ref("Provider")),
         "broken": _list(_object({"folder": _TEXT, "faults": _TEXTS})),
     }),
+    "Feeds": _object({"feeds": _list(_object({
+        "kind": {"type": "string", "enum": [kind.value for kind in FeedKind]}, "symbol": _TEXT,
+        "interval": _nullable("string"), "provider": _nullable("string"), "channels": _TEXTS,
+        "state": {"type": "string", "enum": [state.value for state in FeedState]}, "since": _nullable("integer"),
+        "reason": _TEXT, "attempts": {"type": "integer", "description": "Failures in a row."},
+        "made": {"type": "integer", "description": "How often it was subscribed."},
+        "retry_in_s": _NUMBER, "last_event": _nullable("integer"), "last_received": _nullable("integer"),
+        "usual_pause_s": {"type": ["number", "null"], "description": "The 99th percentile of its pauses."},
+        "followers": _WHOLE, "is_collected": _YES,
+        "healing": _list(_object({"interval": _TEXT, "owed": _RANGES, "tries": _WHOLE, "reason": _TEXT})),
+    }))}),
+    "CollectedList": _object({"collected": _list(_object({
+        "symbol": _TEXT, "interval": _INTERVAL, "provider": _nullable("string"),
+        "by": {"type": "string", "enum": ["stream", "history"]}, "asked": _nullable("integer"), "reason": _TEXT,
+    }))}),
     "Health": _object({
         "status": {"type": "string", "enum": ["ok", "degraded", "down"]},
         "version": _TEXT,

@@ -21,8 +21,10 @@ from timebase.api.front import AsgiApp
 from timebase.api.services import ApiSettings, Services
 from timebase.errors import ConfigError
 from timebase.model.lru import ByteLru
+from timebase.streaming.hub import Hub
 
 log = logging.getLogger(__name__)
+SERVICE_RESTART = 1012  # RFC 6455's registry: clients reconnect after a while
 _EVERYWHERE = {"", "*", "::"}  # trio opens IPv4 and IPv6 for None; for "::" IPv6 alone
 
 
@@ -41,7 +43,7 @@ async def run_api(
     listeners = await _listen(settings)
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_serve, app, settings, listeners, stop)
+        nursery.start_soon(_serve, app, services.hub, settings, listeners, stop)
         task_status.started(listeners[0].socket.getsockname()[1])
         try:
             await trio.sleep_forever()
@@ -66,7 +68,9 @@ async def _listen(settings: ApiSettings) -> list[trio.SocketListener]:
     return [first]
 
 
-async def _serve(app: AsgiApp, settings: ApiSettings, listeners: list[trio.SocketListener], stop: trio.Event) -> None:
+async def _serve(
+    app: AsgiApp, hub: Hub, settings: ApiSettings, listeners: list[trio.SocketListener], stop: trio.Event
+) -> None:
     """Shielded: how it ends is in the code below, whoever cancels."""
     context = WorkerContext(None)
     config, wrapped = _config(), wrap_app(app, 0, "asgi")
@@ -76,7 +80,8 @@ async def _serve(app: AsgiApp, settings: ApiSettings, listeners: list[trio.Socke
         connection = Connection(stream, idle_s=settings.idle_s, stalled_s=settings.stalled_s)
         living.add(connection)
         try:
-            conversation = TCPServer(wrapped, config, context, ConnectionState({}), connection)  # type: ignore[arg-type]
+            known = ConnectionState({"connection": connection})  # for who takes it over: see websocket.py
+            conversation = TCPServer(wrapped, config, context, known, connection)  # type: ignore[arg-type]
             conversation.idle_task = Rest(connection)  # type: ignore[assignment]
             await conversation.run()
         except Exception:
@@ -91,6 +96,7 @@ async def _serve(app: AsgiApp, settings: ApiSettings, listeners: list[trio.Socke
                 accepting.start_soon(partial(trio.serve_listeners, serve_one, listeners, handler_nursery=connections))
                 await stop.wait()
                 accepting.cancel_scope.cancel()
+            hub.close(SERVICE_RESTART, "the server stops; come back in a moment")
             await context.terminated.set()  # busy connections close after their reply
             for connection in tuple(living):
                 if connection.is_resting:

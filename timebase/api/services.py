@@ -5,16 +5,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from timebase.history.answer import Answer, Completion
+from timebase.live.seam import Seam
+from timebase.model.collected import Collected
 from timebase.model.demand import Question
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
 from timebase.model.receipt import Attempt
 from timebase.model.replay import ReplayOrder, ReplayState, Tape
-from timebase.model.series import Series
-from timebase.model.timerange import Ranges
+from timebase.model.series import Series, TickSeries
+from timebase.model.ticks import Quotes, TickPlace, Trades
+from timebase.model.timerange import Ranges, TimeRange
+from timebase.streaming.hub import Hub
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +167,59 @@ class Store(Protocol):
     async def near_symbols(self, text: str, limit: int) -> Sequence[str]: ...
     async def series_of(self, instrument_id: int) -> Sequence[Series]: ...
     async def coverage(self, series_id: int) -> Coverage: ...
+    async def tick_series_of(self, instrument_id: int, kind: str) -> Sequence[TickSeries]: ...
+    async def newest_tick_us(self, series: TickSeries, within: TimeRange) -> int | None: ...
+    async def recorded(self, series: TickSeries, within: TimeRange) -> Ranges: ...
+    async def read_trades(
+        self,
+        series: TickSeries,
+        within: TimeRange,
+        *,
+        limit: int | None = None,
+        newest_first: bool = False,
+        after: TickPlace | None = None,
+    ) -> tuple[Trades, NDArray[np.int64]]: ...
+    async def read_quotes(
+        self,
+        series: TickSeries,
+        within: TimeRange,
+        *,
+        limit: int | None = None,
+        newest_first: bool = False,
+        after: TickPlace | None = None,
+    ) -> tuple[Quotes, NDArray[np.int64]]: ...
+
+
+class Feeds(Protocol):
+    """The live feeds; see live/feeds.py."""
+
+    def facts(self) -> Sequence[Mapping[str, object]]:
+        """Each feed, its state and why, as plain data."""
+        ...
+
+    def counts(self) -> Mapping[tuple[str, str], int]:
+        """(provider, state) -> how many feeds."""
+        ...
+
+    def failed(self) -> Mapping[str, int]:
+        """Provider -> how often a feed of it fell or could not be had."""
+        ...
+
+
+class Healer(Protocol):
+    @property
+    def outcomes(self) -> Mapping[tuple[str, str], int]:
+        """(provider, healed | given_up) -> how many gaps."""
+        ...
+
+
+class Collector(Protocol):
+    """The list of what is kept up to date; see live/collector.py. Raises: StoreUnavailable from what is awaited."""
+
+    def facts(self) -> Sequence[Mapping[str, object]]: ...
+    def all(self) -> Sequence[Collected]: ...
+    async def add(self, line: Collected) -> None: ...
+    async def remove(self, line: Collected) -> None: ...
 
 
 class ReplayDesk(Protocol):
@@ -190,6 +249,16 @@ class Services(Protocol):
     def replay(self) -> ReplayDesk: ...
     @property
     def installer(self) -> Installer: ...
+    @property
+    def hub(self) -> Hub: ...
+    @property
+    def seam(self) -> Seam: ...
+    @property
+    def feeds(self) -> Feeds: ...
+    @property
+    def healer(self) -> Healer: ...
+    @property
+    def collector(self) -> Collector: ...
 
     def routing(self, slug: str) -> Mapping[str, object]:
         """What the router has learnt of a provider: circuit, budget left, reliability, last fault; as plain data."""
@@ -197,6 +266,14 @@ class Services(Protocol):
 
     def actors(self) -> Mapping[str, str]:
         """Each actor's state, by name; "running" is the healthy one."""
+        ...
+
+    def depths(self) -> Mapping[str, int]:
+        """How many batches wait in each queue of the road, by name."""
+        ...
+
+    def refused(self) -> Mapping[tuple[str, str, str], int]:
+        """(provider, kind of feed, rule) -> live rows refused since the start."""
         ...
 
     async def answer(self, question: Question, attempts: list[Attempt]) -> Answer:

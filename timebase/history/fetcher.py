@@ -101,7 +101,8 @@ class Fetcher:
     async def gaps(self, question: Question, series: Series) -> Ranges:
         """What the series lacks for the question."""
         settled = await self.settled(series)
-        head = self._heads.get(series.id)
+        # Who heals a gap knows that there is something new; a question that was answered a moment ago does not hold it.
+        head = self._heads.get(series.id) if question.reason == "history" else None
         return find_gaps(
             question.range, settled, series.interval, now_us=now_us(), head=head, refresh_us=self._refresh_us
         )
@@ -153,7 +154,7 @@ class Fetcher:
     async def _bring(
         self, candidate: Candidate, series: Series, instrument: Instrument, question: Question, flight: Flight
     ) -> None:
-        reason = "refresh" if question.refresh else "history"
+        reason = "refresh" if question.refresh and question.reason == "history" else question.reason
         for gap in flight.ranges.parts:
             for demand in self._demands(series, instrument, gap, reason):
                 await self._bring_one(candidate, demand, flight.catch)

@@ -33,7 +33,7 @@ from timebase.history.reader import MAX_BARS, Reader, Reading
 from timebase.history.resample import finer, sources
 from timebase.model.bars import Bars
 from timebase.model.demand import Question
-from timebase.model.instrument import Instrument, canonical_symbol, classify
+from timebase.model.instrument import Instrument, canonical_symbol, listed_or_guessed
 from timebase.model.interval import Interval
 from timebase.model.receipt import Attempt
 from timebase.model.series import Series
@@ -231,12 +231,8 @@ class Historian:
 
     async def _instrument(self, symbol: str) -> Instrument:
         """What the store knows, else what a manifest lists, else a guess from the symbol's form."""
-        canonical = canonical_symbol(symbol)
-        known = await self._store.instrument(canonical)
-        if known is not None:
-            return known
-        listed = next((each for each in self._roster.symbols() if each.symbol == canonical), None)
-        return listed or Instrument(0, canonical, classify(canonical))
+        known = await self._store.instrument(canonical_symbol(symbol))
+        return known or listed_or_guessed(symbol, self._roster.symbols())
 
     async def _stored(self, instrument: Instrument, question: Question, plan: Plan) -> list[Series]:
         """The series there are for a question, in the plan's order; those whose provider is not in it come last."""

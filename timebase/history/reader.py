@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import trio
+
 from timebase.history.adjust import Factor, adjust, applicable, begins_us, factor
 from timebase.history.answer import Missing
 from timebase.history.cover import Head, align
@@ -17,6 +19,7 @@ from timebase.model.timerange import DAY_US, Ranges, TimeRange, to_datetime
 from timebase.storage.coverage import Coverage
 from timebase.storage.store import Store
 
+INLINE_BARS = 16_384  # 1 ms of resampling; more is done in a thread
 MAX_BARS = 1_000_000  # a range is answered whole up to this many bars, beyond by cursor
 BEFORE_EX_DATE_US = 14 * DAY_US  # the last close before an ex-date is looked for this far back: the longest closures
 
@@ -129,10 +132,13 @@ class Reader:
         to, newest_first = question.interval, question.keep == "newest"
         parts: list[Bars] = []
         whole = periods(question.range, to)
+
+        def make(raw: Bars) -> Bars:
+            return resample(adjust(raw, factors), to, forming_us).within(question.range.start_us, question.range.end_us)
+
         for piece in pieces(whole, to, series.interval, newest_first=newest_first):
             raw = await self._store.read(series, piece, as_of_us=question.as_of_us)
-            part = resample(adjust(raw, factors), to, forming_us)
-            parts.append(part.within(question.range.start_us, question.range.end_us))
+            parts.append(await trio.to_thread.run_sync(make, raw) if len(raw) > INLINE_BARS else make(raw))
             if sum(map(len, parts)) > _limit(question):
                 break
         made = Bars.concat(reversed(parts) if newest_first else parts)

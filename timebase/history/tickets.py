@@ -12,6 +12,7 @@ import trio
 
 from timebase.errors import StoreUnavailable
 from timebase.model.bars import Durable, Outcome
+from timebase.model.live import DurableLive
 from timebase.model.timerange import Ranges
 
 _TOLD = (Outcome.COMPLETE, Outcome.EMPTY, Outcome.REFUSED)
@@ -87,7 +88,7 @@ class Tickets:
 
 
 async def run_tickets(
-    inbox: trio.MemoryReceiveChannel[Durable],
+    inbox: trio.MemoryReceiveChannel[Durable | DurableLive],
     tickets: Tickets,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -95,4 +96,5 @@ async def run_tickets(
     async with inbox:
         task_status.started()
         async for durable in inbox:
-            tickets.note(durable)
+            if isinstance(durable, Durable):  # nobody holds a ticket for what comes live
+                tickets.note(durable)

@@ -24,6 +24,7 @@ class Question:
     provider: str | None = None  # only this one
     as_of_us: int | None = None
     refresh: bool = False  # ask the provider even for what is covered
+    reason: str = "history"  # why it is fetched: history | live (a period that is just over) | backfill (a gap heals)
 
 
 @dataclass(frozen=True, slots=True)

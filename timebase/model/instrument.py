@@ -1,5 +1,6 @@
 """Instruments, their canonical symbols, and what class of asset a symbol looks like."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -75,3 +76,11 @@ def classify(symbol: str) -> AssetClass:
     if quote in FIAT:
         return AssetClass.FOREX
     return AssetClass.STOCK
+
+
+def listed_or_guessed(symbol: str, listed: Iterable[Instrument]) -> Instrument:
+    """The instrument of a symbol that the store does not know: as a manifest lists it, else what its form says."""
+    canonical = canonical_symbol(symbol)
+    return next((each for each in listed if each.symbol == canonical), None) or Instrument(
+        0, canonical, classify(canonical)
+    )

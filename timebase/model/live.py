@@ -62,8 +62,8 @@ class Ticks:
 class BarUpdate:
     """Bars of one series, all of one status, ascending. A MISSING one has bars of NaN prices that are only shown.
 
-    Shape: `trades` int64 (how many), `vwap` float64 (NaN where unknown) and `revision` int32 (0 the bar as it closed),
-        of the length of `bars`.
+    Shape: `trades` int64 (how many; -1 where unknown), `vwap` float64 (NaN where unknown) and `revision` int32 (0 the
+        bar as it closed), of the length of `bars`.
     """
 
     feed: Feed
@@ -93,8 +93,8 @@ class LiveBatch:
 class DurableLive:
     """A live batch that cannot be lost any more.
 
-    `commit_id` ascends from commit to commit, also across restarts, and is stored with each tick; None: it waits in the
-    spool, not yet in the database. Units: µs UTC.
+    `commit_id` ascends from commit to commit, also across restarts, and is stored with each tick; batches that waited
+    together share one. None: it waits in the spool, not yet in the database, or nothing of it is stored. Units: µs UTC.
     """
 
     batch: LiveBatch

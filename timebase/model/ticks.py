@@ -147,3 +147,12 @@ class Quotes:
         if not whole:
             return cls.empty()
         return cls(*(np.concatenate(columns) for columns in zip(*whole, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class TickPlace:
+    """Where a page of a stored tape ended: `given` rows of that instant and commit belong to the pages before."""
+
+    time_us: int
+    commit_id: int
+    given: int

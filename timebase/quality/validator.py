@@ -1,4 +1,4 @@
-"""raw batches -> [validator] -> good batches, with what was refused beside the good bars."""
+"""raw -> [validator] -> good: batches with what was refused beside the good bars, live arrivals without what was."""
 
 import logging
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from timebase.model.interval import Interval
 from timebase.model.live import Live
 from timebase.model.series import Series
 from timebase.quality.clean import is_clean
+from timebase.quality.live import Refusals, validate_live
 from timebase.quality.repair import count, drop_copies, drop_unasked, fill_volume, first, sort
 from timebase.quality.rules import RULES, Context
 
@@ -29,16 +30,22 @@ async def run_validator(
     outbox: trio.MemorySendChannel[Batch | Live],
     *,
     asset_class: Callable[[Series], AssetClass] = class_by_symbol,
+    refusals: Refusals | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Order: batches leave in the order they came, one for one, also those without bars.
+    """Order: batches and live arrivals leave in the order they came, one for one, also those without rows.
 
+    `refusals` is where refused live rows are counted, for whoever shows them.
     Raises: nothing of its own; whatever a batch holds, it is judged and not let through, never an error of the server.
     """
+    refused = Refusals() if refusals is None else refusals
     async with inbox, outbox:
         task_status.started()
-        async for batch in inbox:
-            await outbox.send(batch if isinstance(batch, Live) else validate(batch, asset_class(batch.series)))
+        async for item in inbox:
+            if isinstance(item, Live):
+                await outbox.send(validate_live(item, refused))
+            else:
+                await outbox.send(validate(item, asset_class(item.series)))
 
 
 def validate(batch: Batch, asset_class: AssetClass) -> Batch:

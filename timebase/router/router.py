@@ -10,12 +10,14 @@ import trio
 from timebase.clock import now_us
 from timebase.errors import ProviderError, RateLimited, Unavailable, Unsupported, UpstreamTimeout
 from timebase.model.demand import Demand, Question
+from timebase.model.feed import Channel
 from timebase.model.instrument import Instrument
+from timebase.model.interval import Interval
 from timebase.model.receipt import Attempt
-from timebase.model.timerange import SECOND_US
+from timebase.model.timerange import SECOND_US, TimeRange
 from timebase.router.breaker import Breaker
 from timebase.router.budget import Budget, Ledger, Limits
-from timebase.router.candidates import UP, Provider, Refusal, reach, refusal
+from timebase.router.candidates import UP, Provider, Refusal, reach, refusal, stream_refusal
 from timebase.router.explain import Plan, explain_plan
 from timebase.router.rank import Candidate, Facts, rank
 from timebase.router.record import Fault
@@ -70,11 +72,23 @@ class Router:
     def plan(self, question: Question, instrument: Instrument) -> Plan:
         """Asks nobody and waits for nothing."""
         wall_us = self._wall_us()
+        return self._plan(question, instrument, wall_us, lambda each: refusal(question, instrument, each, wall_us))
+
+    def plan_stream(self, channel: Channel, instrument: Instrument) -> Plan:
+        """Who could supply the channel live, ranked as for a question about this very moment."""
+        wall_us = self._wall_us()
+        moment = TimeRange(wall_us, wall_us + 1)
+        question = Question(instrument.symbol, channel.interval or Interval.M1, moment, provider=channel.provider)
+        return self._plan(question, instrument, wall_us, lambda each: stream_refusal(channel, instrument, each))
+
+    def _plan(
+        self, question: Question, instrument: Instrument, wall_us: int, refuse: Callable[[Provider], str]
+    ) -> Plan:
         rule = first_match(self._settings.rules, instrument.symbol, instrument.asset_class, question.interval)
         facts: list[Facts] = []
         refused: list[Refusal] = []
         for provider in self._roster.all():
-            why = refusal(question, instrument, provider, wall_us)
+            why = refuse(provider)
             if why:
                 refused.append(Refusal(provider.slug, why))
             else:

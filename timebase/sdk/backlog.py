@@ -18,7 +18,7 @@ MAX_WORDS = 100
 
 
 class _Segment:
-    """Data and pulses, in any order among themselves, and the word that leaves after them all."""
+    """Data and pulses, in any order among themselves, and the word, if any, that leaves after them all."""
 
     __slots__ = ("pulses", "rows", "word")
 
@@ -55,8 +55,8 @@ class Backlog:
 
     @property
     def has_word(self) -> bool:
-        """Whether a word is next to leave, or the last pulses before it."""
-        return not self.has_rows and self._segments[0].word is not None
+        """Whether a word is next to leave, or the last pulses of a segment that is closed."""
+        return not self.has_rows and self._segments[0] is not self._open
 
     @property
     def has_pulse(self) -> bool:
@@ -132,6 +132,12 @@ class Backlog:
             for word in words:
                 self._seal(word)
 
+    def close_pulses(self) -> None:
+        """Pulses that wait leave after the rows that wait now, though rows come faster than they go."""
+        with self._lock:
+            if self._segments[0] is self._open and self._open.pulses:
+                self._seal(None)
+
     def take_rows(self) -> bytes | None:
         """The next data message; None when there is none after all."""
         with self._lock:
@@ -162,6 +168,7 @@ class Backlog:
             ]
             if segment.word is not None:
                 words.append(segment.word)
+            if segment is not self._open:
                 self._segments.popleft()
             return words
 
@@ -174,7 +181,7 @@ class Backlog:
             columns = feeds[feed] = tuple(array(kind_) for kind_ in LAYOUTS[kind].kinds)
         return columns
 
-    def _seal(self, word: bytes) -> None:
+    def _seal(self, word: bytes | None) -> None:
         self._open.word = word
         self._open = _Segment()
         self._segments.append(self._open)

@@ -98,6 +98,8 @@ class Carrier:
     # --- in the loop ---
 
     async def _carry_rows(self) -> None:
+        if anyio.current_time() >= self._pulse_at:
+            self._backlog.close_pulses()
         message = self._backlog.take_rows()
         self._tell_room()
         if message is None:

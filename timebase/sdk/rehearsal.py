@@ -46,7 +46,7 @@ class Rehearsal:
     """Stands in the core's place, and grants credit for what has been read: who does not read is a slow core."""
 
     def __init__(self, provider: Provider, *, credit: int = STREAM_CREDIT, batch_rows: int = BATCH_ROWS) -> None:
-        self._streaming = Streaming(provider, self._receive, credit, batch_rows, call_soon(provider.backend))
+        self._streaming = Streaming(provider, self._receive, credit, batch_rows, call_soon())
         self._ids = count(1)
         self._feeds: dict[int, Subscription] = {}
         self._messages: deque[Message] = deque()
@@ -146,6 +146,7 @@ async def open_rehearsal(
 ) -> AsyncIterator[Rehearsal]:
     """Set `provider` up, run its stream whenever something is wanted, and close it in the end.
 
+    On the loop that runs, which may be another than the provider's own.
     Example:
         async with open_rehearsal(MyVendor()) as core:
             feed = core.subscribe("BTC-USDT")

@@ -145,9 +145,9 @@ class _Served:
     streaming: Streaming | None
 
 
-async def serve(address: str, load: Callable[[], type[Provider]], backend: str) -> None:
+async def serve(address: str, load: Callable[[], type[Provider]]) -> None:
     """Answer questions until the core says shutdown, its connection is lost, or stdin ends."""
-    soon = call_soon(backend)
+    soon = call_soon()
     try:
         async with anyio.create_task_group() as tasks:
 
@@ -291,7 +291,7 @@ def main(arguments: list[str]) -> int:
         return 2
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, and we follow it
     backend, load = _loaded(arguments[0])
-    anyio.run(serve, address, load, backend, backend=backend)
+    anyio.run(serve, address, load, backend=backend)
     return 0
 
 

@@ -32,13 +32,14 @@ def in_loop(function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwar
     return anyio.from_thread.run(_unless_cancelled, partial(function, *args, **kwargs))
 
 
-def call_soon(backend: str) -> Soon:
+def call_soon() -> Soon:
     """How another thread hands the running loop something to do, without waiting for it: the loop may be blocked."""
-    if backend == "trio":
+    try:
+        return asyncio.get_running_loop().call_soon_threadsafe
+    except RuntimeError:
         import trio
 
         return trio.lowlevel.current_trio_token().run_sync_soon
-    return asyncio.get_running_loop().call_soon_threadsafe
 
 
 def is_cancelled() -> bool:

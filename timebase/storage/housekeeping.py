@@ -22,10 +22,11 @@ BUDGETS_DAYS = 40  # longer than any rate window in use
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Units: days that bars are kept; None: for ever."""
+    """Units: days that bars and ticks are kept; None: for ever."""
 
     intraday_days: int | None = None
     daily_days: int | None = None
+    ticks_days: int | None = None
 
 
 async def run_housekeeping(
@@ -70,15 +71,19 @@ async def tidy(store: Store, retention: Retention) -> float:
 
 
 async def forget_old(store: Store, retention: Retention) -> int:
-    """Drop the bars that `retention` does not keep, and the claim to have them.
+    """Drop the bars that `retention` does not keep, and the claim to have them; and ticks, by whole days.
 
-    Returns: how many series were touched.
+    Returns: how many series of bars were touched.
     """
     kept_days = {
         interval: retention.intraday_days if interval.is_intraday else retention.daily_days for interval in Interval
     }
     cutoffs = {interval: now_us() - days * DAY_US for interval, days in kept_days.items() if days is not None}
     touched = await store.upkeep.forget_before(cutoffs) if cutoffs else 0
+    if retention.ticks_days is not None:
+        today_us = now_us() // DAY_US * DAY_US
+        if await store.upkeep.forget_ticks(today_us - retention.ticks_days * DAY_US):
+            logger.info("ticks of more than %d days ago are gone", retention.ticks_days)
     if touched:
         logger.info("bars of %d series were older than is kept, and are gone", touched)
     return touched

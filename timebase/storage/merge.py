@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from timebase.model.bars import Bars, Flag
 
-_COMPARED = ("open", "high", "low", "close", "volume")
+_PRICES = ("open", "high", "low", "close")
+SAME_VOLUME = 1e-9  # relative: the same trades added up in another order differ by less, and no size is told so exactly
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,18 @@ def difference(stored: Bars, incoming: Bars) -> Difference:
     was_forming = (stored.flags[where] & Flag.FORMING) != 0
     is_forming = (incoming.flags & Flag.FORMING) != 0
     differs = was_forming & ~is_forming
-    for name in _COMPARED:
+    for name in _PRICES:
         differs |= getattr(stored, name)[where] != getattr(incoming, name)
+    differs |= _volume_differs(stored.volume[where], incoming.volume)
     changed = is_stored & differs & ~(is_forming & ~was_forming)
     return Difference(~is_stored, changed, changed & ~was_forming)
+
+
+def _volume_differs(stored: NDArray[np.float64], incoming: NDArray[np.float64]) -> NDArray[np.bool_]:
+    differs = stored != incoming
+    if differs.any():
+        differs &= np.abs(stored - incoming) > SAME_VOLUME * np.abs(incoming)
+    return differs
 
 
 def _matched(stored: NDArray[np.int64], incoming: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:

@@ -5,7 +5,7 @@ times as fast as a staged upsert of everything, and more than that when nothing 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from timebase.model.interval import Interval
 from timebase.model.series import Series
 from timebase.model.timerange import DAY_US, HOUR_US, Ranges, TimeRange
 from timebase.storage.annex import Connection
-from timebase.storage.bar_rows import CHUNK_ROWS
+from timebase.storage.binary_copy import CHUNK_ROWS
 from timebase.storage.coverage import Claim, Ledger, claims, opening_span
 from timebase.storage.merge import difference
 from timebase.storage.queries.bars import Rows, copy_bars, replace_bars, select_bars, select_bars_at
@@ -58,15 +58,13 @@ async def put_batches(conn: Connection, batches: Sequence[Batch], *, has_rollup:
     async with conn.transaction():
         await lock_series(conn, series_ids)
         ids = await insert_batches(conn, batches)
-        counts = np.zeros((len(batches), 2), np.int64)
-        hours: defaultdict[int, Ranges] = defaultdict(Ranges)
-        for runs in _rounds(batches):
-            await _put_runs(conn, runs, np.asarray(ids), counts, hours)
-        if has_rollup:
-            await note_hours(conn, hours)
+        counts = await put_bars(conn, batches, ids, has_rollup=has_rollup)
         await put_quarantine(conn, zip(batches, ids, strict=True))
         await upsert_actions(conn, batches)
-        ledgers = await _note_coverage(conn, batches, series_ids)
+        said: defaultdict[int, list[Claim]] = defaultdict(list)
+        for batch in batches:
+            said[batch.series.id] += claims(batch)
+        ledgers = await note_claims(conn, said)
     durables = (
         Durable(batch, new=int(new), revised=int(revised))
         for batch, (new, revised) in zip(batches, counts, strict=True)
@@ -74,12 +72,28 @@ async def put_batches(conn: Connection, batches: Sequence[Batch], *, has_rollup:
     return Stored(tuple(durables), ledgers)
 
 
+async def put_bars(
+    conn: Connection, batches: Sequence[Batch], ids: Sequence[int], *, has_rollup: bool
+) -> NDArray[np.int64]:
+    """The bars of `batches`, whose numbers are `ids`; the caller has the transaction and the locks.
+
+    Returns: for each batch how many were new, and how many revised.
+    """
+    counts = np.zeros((len(batches), 2), np.int64)
+    hours: dict[int, Ranges] | None = {} if has_rollup else None
+    for runs in _rounds(batches):
+        await _put_runs(conn, runs, np.asarray(ids), counts, hours)
+    if hours:
+        await note_hours(conn, hours)
+    return counts
+
+
 async def _put_runs(
     conn: Connection,
     runs: Sequence[_Run],
     ids: NDArray[np.int64],
     counts: NDArray[np.int64],
-    hours: defaultdict[int, Ranges],
+    hours: dict[int, Ranges] | None,
 ) -> None:
     new: list[Rows] = []
     for run in runs:
@@ -95,8 +109,8 @@ async def _put_runs(
             changed = replace(run.bars, flags=flags).pick(what.changed)
             await replace_bars(conn, Rows(changed, run.series.id, batch_ids[what.changed]))
         touched = what.new | what.changed
-        if run.series.interval is Interval.M1 and touched.any():
-            hours[run.series.id] |= _hours_of(run.bars.time[touched])
+        if hours is not None and run.series.interval is Interval.M1 and touched.any():
+            hours[run.series.id] = hours.get(run.series.id, Ranges()) | _hours_of(run.bars.time[touched])
         np.add.at(counts[:, 0], run.place_of_row[what.new], 1)
         np.add.at(counts[:, 1], run.place_of_row[what.revised], 1)
     if new:
@@ -122,12 +136,10 @@ async def _stored_rows(conn: Connection, run: _Run) -> Bars:
     return Bars.concat([await select_bars_at(conn, run.series.id, piece) for piece in pieces])
 
 
-async def _note_coverage(conn: Connection, batches: Sequence[Batch], series_ids: Sequence[int]) -> dict[int, Ledger]:
-    before = await select_ledgers(conn, series_ids)
-    said: defaultdict[int, list[Claim]] = defaultdict(list)
-    for batch in batches:
-        said[batch.series.id] += claims(batch)
-    after = {series_id: before[series_id].after(said[series_id], now_us()) for series_id in series_ids}
+async def note_claims(conn: Connection, said: Mapping[int, Sequence[Claim]]) -> dict[int, Ledger]:
+    """Series id -> what is claimed of it, oldest first. Returns: the ledgers as they are now."""
+    before = await select_ledgers(conn, sorted(said))
+    after = {series_id: before[series_id].after(said[series_id], now_us()) for series_id in before}
     await replace_ledgers(conn, before, after)
     return after
 

@@ -5,30 +5,41 @@ Every method raises StoreUnavailable when the database is away, and StoreFault w
 
 import difflib
 import logging
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import numpy as np
+from numpy.typing import NDArray
+
 from timebase.clock import now_us
 from timebase.errors import ConfigError
 from timebase.model.bars import Bars, Batch, Durable
+from timebase.model.collected import Collected
 from timebase.model.instrument import AssetClass, CorporateAction, Instrument, classify
 from timebase.model.interval import Interval
+from timebase.model.live import DurableLive, LiveBatch
 from timebase.model.lru import ByteLru
-from timebase.model.series import Series
+from timebase.model.series import Series, TickSeries
+from timebase.model.ticks import Quotes, TickPlace, Trades
 from timebase.model.timerange import Ranges, TimeRange
 from timebase.storage.annex import Annex, Connection, open_annex
 from timebase.storage.coverage import Coverage, Ledger, settled_then
+from timebase.storage.delivery import Delivery
 from timebase.storage.embedded import Cluster, open_embedded
 from timebase.storage.faults import StoreFault, is_misconfigured
+from timebase.storage.gather import gather
 from timebase.storage.migrate import Migrated, migrate
 from timebase.storage.put import put_batches
+from timebase.storage.put_live import put_live
 from timebase.storage.queries import bars as bar_queries
 from timebase.storage.queries import batches as batch_queries
 from timebase.storage.queries import (
     budgets,
+    collected,
     corporate_actions,
     hypertable,
     instruments,
@@ -36,7 +47,9 @@ from timebase.storage.queries import (
     quarantine,
 )
 from timebase.storage.queries import coverage as coverage_queries
+from timebase.storage.queries import live as live_queries
 from timebase.storage.queries import series as series_queries
+from timebase.storage.queries import ticks as tick_queries
 from timebase.storage.queries.bars import Holding
 from timebase.storage.queries.batches import Provenance
 from timebase.storage.queries.budgets import BudgetTake
@@ -62,10 +75,13 @@ class Store:
         self._instruments = ByteLru[str, Instrument](REMEMBERED)
         self._series = ByteLru[tuple[int, str, Interval], Series](REMEMBERED)
         self._series_of = ByteLru[int, tuple[Series, ...]](REMEMBERED)
+        self._tick_series = ByteLru[tuple[int, str, str], TickSeries](REMEMBERED)
         self._ledgers = ByteLru[int, Ledger](REMEMBERED)
         self._generations: Counter[int] = Counter()
         self._action_generations: Counter[int] = Counter()
         self.upkeep = Upkeep(annex, self._touch, has_timescale=migrated.has_timescale)
+        self._recording: set[int] = set()  # feeds that are known to be up
+        self._writer = f"alone-{secrets.token_hex(8)}"  # of deliveries that nobody repeats but this store itself
 
     # --- instruments and series
 
@@ -124,6 +140,19 @@ class Store:
             self._series_of.put(instrument_id, found, 1)
         return found
 
+    async def tick_series(self, instrument: Instrument, provider: str, kind: str) -> TickSeries:
+        """The series of that provider's trades or quotes, made where there is none. `kind`: trades | quotes."""
+        key = (instrument.id, provider, kind)
+        found = self._tick_series.get(key)
+        if found is None:
+            found = await self._annex.run(series_queries.ensure_tick_series, instrument, provider, kind)
+            self._tick_series.put(key, found, 1)
+        return found
+
+    async def tick_series_of(self, instrument_id: int, kind: str) -> tuple[TickSeries, ...]:
+        """By provider."""
+        return await self._annex.run(series_queries.select_tick_series_of, instrument_id, kind)
+
     # --- bars
 
     def generation(self, series_id: int) -> int:
@@ -164,6 +193,27 @@ class Store:
             self._ledgers.put(series_id, ledger, 1)
         return stored.durables
 
+    async def put_live(self, batches: Sequence[LiveBatch], delivery: Delivery | None = None) -> tuple[DurableLive, ...]:
+        """Make live batches durable in one commit: ticks, closed and revised bars, what is claimed of them; or none.
+
+        Whoever may have to try again names the `delivery`, and it is made once however often it is tried. Beyond that,
+        trades that carry a number are stored once, and bars that are stored already change nothing.
+        """
+        if not batches:
+            return ()
+        delivery = delivery or Delivery(self._writer)
+        recording = set(self._recording)
+        what = gather(batches, delivery.at_us, recording)
+        try:
+            stored = await self._annex.run(put_live, what, delivery, has_rollup=self.has_timescale)
+        finally:
+            for batch in what.bars:
+                self._touch(batch.series.id)
+        self._recording = recording
+        for series_id, ledger in stored.ledgers.items():
+            self._ledgers.put(series_id, ledger, 1)
+        return tuple(DurableLive(batch, stored.commit_id, now_us()) for batch in batches)
+
     def _touch(self, series_id: int) -> None:
         self._generations[series_id] += 1
         self._ledgers.drop(series_id)
@@ -182,6 +232,40 @@ class Store:
         `as_of_us`: as they were known then; forming bars are not known.
         """
         return await self._annex.run(bar_queries.select_bars, series.id, within, limit, newest_first, as_of_us)
+
+    async def read_trades(
+        self,
+        series: TickSeries,
+        within: TimeRange,
+        *,
+        limit: int | None = None,
+        newest_first: bool = False,
+        after: TickPlace | None = None,
+    ) -> tuple[Trades, NDArray[np.int64]]:
+        """Trades of `within` as the tape has them, and the commit that brought each.
+
+        `newest_first`: `limit` keeps the newest ones. `after`: those that follow the page that ended there.
+        """
+        return await self._annex.run(tick_queries.select_trades, series.id, within, limit, newest_first, after)
+
+    async def read_quotes(
+        self,
+        series: TickSeries,
+        within: TimeRange,
+        *,
+        limit: int | None = None,
+        newest_first: bool = False,
+        after: TickPlace | None = None,
+    ) -> tuple[Quotes, NDArray[np.int64]]:
+        """The same of quotes."""
+        return await self._annex.run(tick_queries.select_quotes, series.id, within, limit, newest_first, after)
+
+    async def newest_tick_us(self, series: TickSeries, within: TimeRange) -> int | None:
+        return await self._annex.run(tick_queries.select_newest_us, series.kind, series.id, within)
+
+    async def recorded(self, series: TickSeries, within: TimeRange) -> Ranges:
+        """When the feed was up. Where a crash has left no word, until its last tick."""
+        return await self._annex.run(live_queries.select_recorded, series.kind, series.id, within)
 
     async def holding(self, series_id: int) -> Holding:
         """How many bars, the first and the last; counts them all."""
@@ -217,6 +301,19 @@ class Store:
 
     async def prune_budget_takes(self, before_us: int) -> None:
         await self._annex.run(budgets.prune_takes, before_us)
+
+    # --- the collector's list
+
+    async def collected(self) -> tuple[Collected, ...]:
+        """By symbol, then as they were added."""
+        return await self._annex.run(collected.select_collected)
+
+    async def collect(self, line: Collected) -> None:
+        """May be repeated."""
+        await self._annex.run(collected.insert_collected, line)
+
+    async def uncollect(self, line: Collected) -> None:
+        await self._annex.run(collected.delete_collected, line)
 
     # --- the database itself
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from timebase.model.alias import Aliases
 from timebase.storage.annex import Annex
-from timebase.storage.queries import hypertable, retention, stale_hours
+from timebase.storage.queries import hypertable, retention, stale_hours, tick_retention
 from timebase.storage.queries.hypertable import Compression
 from timebase.storage.queries.retention import Cutoffs
 from timebase.storage.rename import apply_aliases
@@ -37,6 +37,10 @@ class Upkeep:
         for series in renamed:
             self._touched(series.id)
         return len(renamed)
+
+    async def forget_ticks(self, before_us: int) -> bool:
+        """Remove ticks of the days before; `before_us` is a midnight, UTC. Returns: whether there were any."""
+        return await self._annex.run(tick_retention.forget_ticks, before_us, self._has_timescale)
 
     async def roll_up(self) -> int:
         """With TimescaleDB: bring the hours up to date in which minutes changed, those that wait longest first.

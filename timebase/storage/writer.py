@@ -1,17 +1,24 @@
-"""good batches -> [writer] -> durable batches. The only one who puts bars into the store."""
+"""good (batches and live batches) -> [writer] -> durable ones. The only one who puts anything into the store."""
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import trio
 
+from timebase.clock import now_us
 from timebase.errors import StoreUnavailable
 from timebase.model.bars import Batch, Durable
+from timebase.model.feed import Feed
 from timebase.model.instrument import Instrument, classify
+from timebase.model.live import DurableLive, LiveBatch
+from timebase.model.series import Series
+from timebase.storage.delivery import Delivery
 from timebase.storage.faults import StoreFault
-from timebase.storage.spool import Spool, SpoolFull
+from timebase.storage.gather import has_to_store
+from timebase.storage.spool import Spool, SpoolFull, Waiting
 from timebase.storage.store import Store
 
 logger = logging.getLogger(__name__)
@@ -21,11 +28,15 @@ MAX_BYTES = 16 << 20
 MAX_BATCHES = 256
 RETRY_S = 0.5  # between attempts to reach a database that is away
 PUT_S = 120.0  # a database that takes longer for one transaction hangs; what it did of it, it will be told again
+PUT_LIVE_S = 10.0  # the same of live ones, which somebody waits to see
+
+Work = Batch | LiveBatch
+Done = Durable | DurableLive
 
 
 async def run_writer(
-    inbox: trio.MemoryReceiveChannel[Batch],
-    outbox: trio.MemorySendChannel[Durable],
+    inbox: trio.MemoryReceiveChannel[Work],
+    outbox: trio.MemorySendChannel[Done],
     store: Store,
     spool: Spool,
     *,
@@ -33,15 +44,21 @@ async def run_writer(
 ) -> None:
     """Put what comes into the store, or into the spool while the database is away.
 
-    Order: batches of one series become durable in the order they came; what was spooled goes before anything newer.
+    Order: batches of one series become durable in the order they came, and live ones in theirs; what was spooled goes
+    before anything newer. Of what waits at one time the live ones go first: a bar that is in both is told of live, and
+    then what history says of it is compared with that.
     Raises: StoreFault; what the database refuses is not ours to hide. What neither can keep leaves with an `error`.
     """
     road, intake = _Road(store, spool), _Intake(inbox, spool)
     async with inbox, outbox:
         task_status.started()
-        waiting: list[Batch] | None = []  # nothing at first: the last run may have left something in the spool
+        waiting: list[Work] | None = []  # nothing at first: the last run may have left something in the spool
         while waiting is not None:
-            for durable in await road.keep(waiting):
+            live = [each for each in waiting if isinstance(each, LiveBatch)]
+            for shown in await road.keep_live(live) if live else ():
+                await outbox.send(shown)
+            batches = [each for each in waiting if isinstance(each, Batch)]
+            for durable in await road.keep(batches) if batches or not live else ():
                 await outbox.send(durable)
             waiting = await intake.next()
 
@@ -49,12 +66,12 @@ async def run_writer(
 class _Intake:
     """Batch while busy: all that waits, as one piece of work."""
 
-    def __init__(self, inbox: trio.MemoryReceiveChannel[Batch], spool: Spool) -> None:
+    def __init__(self, inbox: trio.MemoryReceiveChannel[Work], spool: Spool) -> None:
         self._inbox = inbox
         self._spool = spool
-        self._held: list[Batch] = []  # what was too much for the piece before
+        self._held: list[Work] = []  # what was too much for the piece before
 
-    async def next(self) -> list[Batch] | None:
+    async def next(self) -> list[Work] | None:
         """At least one batch; none, now and then, while the spool waits for its turn; None when the inbox has ended."""
         waiting, self._held = self._held, []
         if not waiting:
@@ -77,8 +94,11 @@ class _Intake:
         return waiting
 
 
-def _size(batch: Batch) -> int:
-    return batch.bars.nbytes + sum(refused.bars.nbytes for refused in batch.refused)
+def _size(batch: Work) -> int:
+    if isinstance(batch, Batch):
+        return batch.bars.nbytes + sum(refused.bars.nbytes for refused in batch.refused)
+    parts = [*(t.trades for t in batch.ticks), *(t.quotes for t in batch.ticks), *(u.bars for u in batch.updates)]
+    return sum(part.nbytes for part in parts if part is not None)
 
 
 class _Road:
@@ -103,6 +123,24 @@ class _Road:
                 return durables
         return await self._detour(batches)
 
+    async def keep_live(self, batches: Sequence[LiveBatch]) -> tuple[DurableLive, ...]:
+        """The same of live batches, all in one delivery. What has nothing to store goes through."""
+        stored = [batch for batch in batches if has_to_store(batch)]
+        if not stored:
+            return tuple(DurableLive(batch, None, now_us()) for batch in batches)
+        delivery = Delivery(self._spool.writer)
+        if trio.current_time() >= self._next_try:
+            try:
+                await self._replay()
+                durables = await self._put_live(batches, delivery)
+            except StoreUnavailable as error:
+                self._note_away(error)
+            else:
+                self._note_back(True)
+                return durables
+        why = await self._spooled(partial(self._spool.append_live, stored, delivery), len(stored))
+        return tuple(DurableLive(batch, None, now_us(), why if has_to_store(batch) else "") for batch in batches)
+
     async def _put(self, batches: Sequence[Batch]) -> tuple[Durable, ...]:
         try:
             with trio.fail_after(PUT_S):
@@ -110,25 +148,55 @@ class _Road:
         except trio.TooSlowError:
             raise StoreUnavailable(f"the database did not finish within {PUT_S:g} s") from None
 
+    async def _put_live(self, batches: Sequence[LiveBatch], delivery: Delivery) -> tuple[DurableLive, ...]:
+        try:
+            with trio.fail_after(PUT_LIVE_S):
+                return await self._store.put_live(batches, delivery)
+        except trio.TooSlowError:
+            raise StoreUnavailable(f"the database did not finish within {PUT_LIVE_S:g} s") from None
+
     async def _replay(self) -> None:
         """Raises: StoreUnavailable; what was replayed until then is done with."""
         while (waiting := await self._spool.oldest()) is not None:
             try:
-                await self._put([await self._readdressed(batch) for batch in waiting.batches])
+                await self._put_again(waiting)
             except StoreFault as error:
                 await self._spool.set_aside(waiting.path, str(error))
             else:
                 await self._spool.remove(waiting.path)
                 self._note_back(True)
 
-    async def _readdressed(self, batch: Batch) -> Batch:
-        """`batch` with the series' number in this database, which need not be the one that it was spooled for."""
-        series = batch.series
-        instrument = await self._store.instrument(series.symbol)
-        if instrument is None:
-            unknown = Instrument(0, series.symbol, classify(series.symbol))
-            (instrument,) = await self._store.upsert_instruments([unknown])
-        return replace(batch, series=await self._store.series(instrument, series.provider, series.interval))
+    async def _put_again(self, waiting: Waiting) -> None:
+        if waiting.live is not None:
+            await self._put_live([await self._readdressed_live(waiting.live.batch)], waiting.live.delivery)
+        else:
+            series = [await self._known_here(batch.series) for batch in waiting.batches]
+            await self._put([replace(b, series=s) for b, s in zip(waiting.batches, series, strict=True)])
+
+    async def _readdressed_live(self, batch: LiveBatch) -> LiveBatch:
+        return LiveBatch(
+            tuple([replace(ticks, feed=await self._feed_here(ticks.feed)) for ticks in batch.ticks]),
+            tuple([replace(update, series=await self._known_here(update.series)) for update in batch.updates]),
+            tuple([replace(word, feed=await self._feed_here(word.feed)) for word in batch.words]),
+        )
+
+    async def _known_here(self, series: Series) -> Series:
+        """`series` with its number in this database, which need not be the one that it was spooled for."""
+        instrument = await self._instrument(Instrument(0, series.symbol, classify(series.symbol)))
+        return await self._store.series(instrument, series.provider, series.interval)
+
+    async def _feed_here(self, feed: Feed) -> Feed:
+        """The same of a feed's ticks."""
+        if feed.ticks is None:
+            return feed
+        instrument = await self._instrument(replace(feed.instrument, id=0))
+        return replace(feed, ticks=await self._store.tick_series(instrument, feed.provider, feed.ticks.kind))
+
+    async def _instrument(self, unknown: Instrument) -> Instrument:
+        found = await self._store.instrument(unknown.symbol)
+        if found is None:
+            (found,) = await self._store.upsert_instruments([unknown])
+        return found
 
     def _note_away(self, error: StoreUnavailable) -> None:
         self._next_try = trio.current_time() + RETRY_S
@@ -144,10 +212,15 @@ class _Road:
     async def _detour(self, batches: Sequence[Batch]) -> tuple[Durable, ...]:
         if not batches:
             return ()
+        error = await self._spooled(partial(self._spool.append, batches), len(batches))
+        return tuple(Durable(batch, is_spooled=not error, error=error) for batch in batches)
+
+    async def _spooled(self, append: Callable[[], Awaitable[None]], n: int) -> str:
+        """Returns: why `n` batches could not be kept there; empty: they are."""
         try:
-            await self._spool.append(batches)
+            await append()
         except SpoolFull as error:
             why = f"the database is away, and {error}"
-            logger.warning("%d batches could not be kept: %s", len(batches), why)
-            return tuple(Durable(batch, error=why) for batch in batches)
-        return tuple(Durable(batch, is_spooled=True) for batch in batches)
+            logger.warning("%d batches could not be kept: %s", n, why)
+            return why
+        return ""

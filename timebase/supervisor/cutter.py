@@ -1,14 +1,16 @@
 """A plugin's answer -> batches: what each settles of the range that was asked. Pure."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from timebase.errors import Malformed, ProviderError
-from timebase.model.bars import Bars, Batch, Outcome
+from timebase.model.bars import Bars, Batch, Flag, Outcome
 from timebase.model.demand import Demand
 from timebase.model.instrument import CorporateAction
 from timebase.model.timerange import SECOND_US, TimeRange
+
+BACKFILL = "backfill"  # the reason of a demand that heals a gap: its bars say so themselves
 
 
 @dataclass(slots=True)
@@ -96,6 +98,8 @@ class BatchCutter:
     ) -> Batch:
         if is_last and self._strays:
             warnings = (*warnings, f"{self._strays} rows outside the asked range were dropped")
+        if self.demand.reason == BACKFILL:
+            bars = replace(bars, flags=bars.flags | np.int16(Flag.BACKFILLED))
         actions, self._actions = tuple(self._actions), []
         return Batch(
             demand_id=self.demand.id,

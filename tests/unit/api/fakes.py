@@ -5,15 +5,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import mkdtemp
+from types import MappingProxyType
 from typing import Any
 
 import httpx
 import numpy as np
 import trio
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
+from unit.live.tape import FakeTape
 
 from timebase.api.server import run_api
 from timebase.api.services import ApiSettings
+from timebase.clock import now_us
 from timebase.errors import (
     AllProvidersFailed,
     FixedProvider,
@@ -24,16 +28,20 @@ from timebase.errors import (
     UnknownSymbol,
 )
 from timebase.history.answer import Answer, Completion, Freshness, Missing
+from timebase.live.seam import Seam
 from timebase.manifest.manifest import Manifest, Option, RateWindow
 from timebase.model.bars import Bars
+from timebase.model.collected import Collected
 from timebase.model.demand import Question
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
 from timebase.model.lru import ByteLru
 from timebase.model.receipt import Attempt
-from timebase.model.series import Series
+from timebase.model.series import Series, TickSeries
+from timebase.model.ticks import Quotes, TickPlace, Trades
 from timebase.model.timerange import Ranges, TimeRange
 from timebase.replay import Replay
+from timebase.streaming.hub import Hub
 
 AAPL = Instrument(1, "AAPL", AssetClass.STOCK, "Apple Inc.", "USD", "NASDAQ", "America/New_York")
 BTC = Instrument(2, "BTC-USDT", AssetClass.CRYPTO, "Bitcoin")
@@ -192,6 +200,7 @@ class FakeStore:
     def __init__(self) -> None:
         self.is_up = True
         self.instruments = {each.symbol: each for each in (AAPL, BTC)}
+        self.recorders: tuple[str, ...] = ("demo", "other")
 
     async def ping(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -234,6 +243,101 @@ class FakeStore:
             complete=Ranges.of([TimeRange(0, 86_400_000_000)]), failed=Ranges.of([TimeRange(10**15, 2 * 10**15)])
         )
 
+    async def tick_series_of(self, instrument_id: int, kind: str) -> Sequence[TickSeries]:
+        await self.ping()
+        return [
+            TickSeries(each.id * 10 + n, each.id, each.symbol, provider, kind)
+            for each in self.instruments.values()
+            if each.id == instrument_id
+            for n, provider in enumerate(self.recorders)
+        ]
+
+    async def newest_tick_us(self, series: TickSeries, within: TimeRange) -> int | None:
+        times = (await self.read_trades(series, within))[0].time
+        return int(times[-1]) if len(times) else None
+
+    async def recorded(self, series: TickSeries, within: TimeRange) -> Ranges:
+        await self.ping()
+        return Ranges.of([TimeRange(STARTED_US - 1, STARTED_US + 1_000)]) & Ranges((within,))
+
+    async def read_trades(self, series: TickSeries, within: TimeRange, **cut: Any) -> tuple[Trades, NDArray[np.int64]]:
+        await self.ping()
+        n = 10 - series.id % 10  # the second recorder has one less
+        trades = Trades.of(
+            [STARTED_US + 100 * (at // 3) for at in range(n)],
+            np.arange(n) + 1 / 3,
+            [0.5] * n,
+            [1, -1] * (n // 2) + [0] * (n % 2),
+            range(1, n + 1),
+            [0] * n,
+        )
+        place = _cut(trades.time, within, **cut)
+        return trades.pick(place), np.full(len(place), 7)
+
+    async def read_quotes(self, series: TickSeries, within: TimeRange, **cut: Any) -> tuple[Quotes, NDArray[np.int64]]:
+        trades, commit_ids = await self.read_trades(series, within, **cut)
+        return Quotes.of(trades.time, trades.price, trades.size, trades.price + 1, trades.size), commit_ids
+
+
+def _cut(
+    time: NDArray[np.int64],
+    within: TimeRange,
+    limit: int | None = None,
+    newest_first: bool = False,
+    after: TickPlace | None = None,
+) -> NDArray[np.intp]:
+    found = np.flatnonzero((time >= within.start_us) & (time < within.end_us))
+    if after is not None:
+        found = found[time[found] >= after.time_us][after.given :]
+    return found if limit is None else found[-limit:] if newest_first else found[:limit]
+
+
+class FakeFeeds:
+    """One feed that is quiet; it is healing."""
+
+    def facts(self) -> Sequence[Mapping[str, object]]:
+        healing = {"interval": "1m", "owed": [[1_700_000_000_000, 1_700_000_060_000]], "tries": 1, "reason": "timeout"}
+        return [{
+            "kind": "trades", "symbol": "BTC-USDT", "interval": None, "provider": "demo",
+            "channels": ["bars:BTC-USDT:1m"], "state": "quiet", "since": 1_700_000_000_000, "reason": "silent for 90 s",
+            "attempts": 0, "made": 1, "retry_in_s": 0.0, "last_event": 1_700_000_000_000, "last_received": None,
+            "usual_pause_s": 1.5, "followers": 2, "is_collected": False, "healing": [healing],
+        }]  # fmt: skip
+
+    def counts(self) -> Mapping[tuple[str, str], int]:
+        return {("demo", "quiet"): 1}
+
+    def failed(self) -> Mapping[str, int]:
+        return {"demo": 3}
+
+
+class FakeHealer:
+    outcomes: Mapping[tuple[str, str], int] = MappingProxyType({("demo", "healed"): 2})
+
+
+class FakeCollector:
+    def __init__(self, store: FakeStore) -> None:
+        self._store = store
+        self._lines: list[Collected] = []
+
+    def all(self) -> Sequence[Collected]:
+        return tuple(self._lines)
+
+    def facts(self) -> Sequence[Mapping[str, object]]:
+        return [
+            {"symbol": line.symbol, "interval": line.interval, "provider": line.provider, "by": "history",
+             "asked": None, "reason": ""}
+            for line in self._lines
+        ]  # fmt: skip
+
+    async def add(self, line: Collected) -> None:
+        await self._store.ping()
+        self._lines = sorted({*self._lines, line}, key=str)
+
+    async def remove(self, line: Collected) -> None:
+        await self._store.ping()
+        self._lines.remove(line)
+
 
 @dataclass
 class FakeServices:
@@ -245,6 +349,9 @@ class FakeServices:
     roster: FakeRoster = field(default_factory=FakeRoster)
     store: FakeStore = field(default_factory=FakeStore)
     installer: FakeInstaller = field(init=False)
+    feeds: FakeFeeds = field(default_factory=FakeFeeds)
+    healer: FakeHealer = field(default_factory=FakeHealer)
+    collector: FakeCollector = field(init=False)
     facts: dict[str, object] = field(default_factory=lambda: {"circuit": {"state": "closed"}})
     replay: Replay = field(default_factory=lambda: Replay(Path(mkdtemp())))
     states: dict[str, str] = field(default_factory=lambda: {"writer": "running", "supervisor": "running"})
@@ -258,9 +365,20 @@ class FakeServices:
     warnings: tuple[str, ...] = ()
     adjustment: Mapping[str, object] = field(default_factory=lambda: {"mode": "raw", "applied": []})
     page: int = 1_000_000
+    hub: Hub = field(default_factory=lambda: Hub(now_us))
+    tape: FakeTape = field(default_factory=FakeTape)
+    seam: Seam = field(init=False)
 
     def __post_init__(self) -> None:
+        self.seam = Seam(self.hub, self, self.tape, now_us)
         self.installer = FakeInstaller(self.roster)
+        self.collector = FakeCollector(self.store)
+
+    def depths(self) -> Mapping[str, int]:
+        return {"raw": 1}
+
+    def refused(self) -> Mapping[tuple[str, str, str], int]:
+        return {("alpha", "trades", "price"): 2}
 
     def routing(self, slug: str) -> Mapping[str, object]:
         return self.facts

@@ -12,6 +12,7 @@ from timebase.errors import ConfigError
 from timebase.house import SCHEMA
 from timebase.manifest.load import load_manifest, load_manifests
 from timebase.manifest.manifest import RateWindow
+from timebase.model.feed import FeedKind
 from timebase.model.instrument import AssetClass
 from timebase.model.interval import Interval
 from timebase.model.timerange import DAY_US
@@ -67,6 +68,7 @@ version: "2"
 description: All keys at once
 entrypoint: [node, "{folder}/provider.js"]
 capabilities: [historical_data, real_time_streaming, backfill]
+streams: [bars, quotes]
 data_types: [stocks, forex]
 intervals: [60m, daily, 1M]
 rate_limits:
@@ -89,6 +91,7 @@ max_concurrent: 1
     )
 
     assert manifest.entrypoint == ("node", f"{tmp_path}/provider.js")
+    assert manifest.streams == {FeedKind.BARS, FeedKind.QUOTES}
     assert manifest.intervals == {Interval.H1, Interval.D1, Interval.MO1}
     assert manifest.rate_limits == (RateWindow(5, 1.0), RateWindow(60, 600.0), RateWindow(500, 3600.0))
     assert manifest.identical_window_s == 15
@@ -104,6 +107,23 @@ max_concurrent: 1
     ]
     assert (manifest.enabled, manifest.memory_mb, manifest.max_concurrent) == (False, 64, 1)
     assert manifest.only_by_name
+
+
+def test_who_streams_streams_trades_unless_it_says_more_and_nobody_else_does(tmp_path: Path) -> None:
+    assert load_manifest(write(tmp_path, GOOD)).streams == frozenset()
+    streaming = GOOD + "capabilities: [historical_data, real_time_streaming]\n"
+    assert load_manifest(write(tmp_path, streaming)).streams == {FeedKind.TRADES}
+    assert load_manifest(write(tmp_path, streaming + "streams: [quotes]\n")).streams == {FeedKind.QUOTES}
+
+
+def test_what_is_wrong_with_streams_is_told(tmp_path: Path) -> None:
+    assert faults_of(tmp_path, GOOD + "streams: [trades]\n") == [
+        "9: `streams` needs a capability; write `capabilities: [historical_data, real_time_streaming]`"
+    ]
+    streaming = GOOD + "capabilities: [real_time_streaming]\n"
+    assert faults_of(tmp_path, streaming + "streams: [trade]\n") == [
+        "10: `streams[0]` cannot be `trade`; write `trades`"
+    ]
 
 
 def test_all_faults_of_a_file_come_at_once_in_the_order_of_its_lines(tmp_path: Path) -> None:

@@ -165,6 +165,30 @@ async def test_a_core_that_reads_nothing_stops_the_stream_and_loses_nothing() ->
     assert [row[0] for row in rows] == list(range(10_000))
 
 
+async def test_a_quiet_feed_has_its_pulse_while_another_never_pauses(autojump_clock: trio.testing.MockClock) -> None:
+    async def act(stream: Stream) -> None:
+        busy, quiet = stream.wanted
+        for at in range(10**6):
+            await stream.pulse(at, quiet)
+            await stream.trades(busy, at, 1.0, 1.0)
+
+    async with open_rehearsal(playing(act), credit=1, batch_rows=10) as core:
+        core.subscribe("BUSY")
+        quiet = core.subscribe("QUIET")
+        pulses: list[int] = []
+        newest = 0.0
+        for _ in range(100):
+            heard = await core.next()
+            if heard.feed == quiet:
+                assert heard.pulse_us is not None
+                pulses.append(heard.pulse_us)
+            else:
+                newest = heard.rows[-1][0]
+            await trio.sleep(0.02)
+        assert len(pulses) >= 10
+        assert pulses[-1] > newest - 1_000
+
+
 async def test_more_columns_than_there_is_room_for_leave_in_parts() -> None:
     async def act(stream: Stream) -> None:
         (feed,) = stream.wanted

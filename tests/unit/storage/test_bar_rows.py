@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from timebase.model.bars import Bars
-from timebase.storage.bar_rows import HEADER, PG_EPOCH_US, TRAILER, RowReader, pack_quarantine, pack_rows
+from timebase.storage.bar_rows import RowReader, pack_quarantine, pack_rows
+from timebase.storage.binary_copy import HEADER, PG_EPOCH_US, TRAILER
 
 
 def copy_of(rows: list[tuple[int, float, float, float, float, float, int]]) -> bytes:

@@ -52,3 +52,10 @@ def test_the_same_bars_again_change_nothing() -> None:
     what = difference(bars, bars)
     assert not what.new.any()
     assert not what.changed.any()
+
+
+def test_a_volume_that_was_added_up_in_another_order_is_no_revision() -> None:
+    ours, theirs, other = (Bars.of([0], [1.0], [1.0], [1.0], [1.0], [v]) for v in (0.1 + 0.2 + 0.3, 0.6, 0.6001))
+    assert ours.volume[0] != theirs.volume[0]
+    assert not difference(ours, theirs).changed.any()
+    assert difference(ours, other).revised.all()

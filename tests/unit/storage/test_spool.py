@@ -1,5 +1,6 @@
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,14 @@ import pytest
 
 from timebase.errors import ConfigError
 from timebase.model.bars import Bars, Batch, Outcome, Refused
-from timebase.model.instrument import CorporateAction
+from timebase.model.feed import Feed, FeedKind
+from timebase.model.instrument import AssetClass, CorporateAction, Instrument
 from timebase.model.interval import Interval
-from timebase.model.series import Series
+from timebase.model.live import Arrival, BarStatus, BarUpdate, LiveBatch, Ticks
+from timebase.model.series import Series, TickSeries
+from timebase.model.ticks import Quotes, Trades
 from timebase.model.timerange import MINUTE_US, TimeRange
+from timebase.storage.delivery import Delivery
 from timebase.storage.spool import Spool, SpoolFull, open_spool
 
 MB = 1 << 20
@@ -68,6 +73,50 @@ async def test_a_batch_comes_out_as_it_went_in(tmp_path: Path) -> None:
     assert waiting is not None
     for mine, theirs in zip(waiting.batches, (batch(1), batch(2, n=0)), strict=True):
         assert_same(mine, theirs)
+
+
+async def test_a_live_delivery_comes_out_with_what_is_stored_of_it(tmp_path: Path) -> None:
+    ticks = TickSeries(5, 2, "BTC-USDT", "demo", "trades")
+    feed = Feed(9, FeedKind.TRADES, Instrument(2, "BTC-USDT", AssetClass.CRYPTO), "demo", None, ticks)
+    quoted = replace(feed, id=10, kind=FeedKind.QUOTES, ticks=replace(ticks, id=6, kind="quotes"))
+    trades = Trades.of([1, 2], [0.1, np.nan], [3.0, 4.0], [-1, 1], [2**60, 0], [0, 2])
+    quotes = Quotes.of([3], [1.0], [2.0], [3.0], [4.0])
+    bars = Bars.of([0], *[[1.5]] * 5)
+    updates = [
+        BarUpdate(feed, Series(7, 2, "BTC-USDT", "demo", Interval.M1), status, bars, np.asarray([4]),
+                  np.asarray([np.nan]), np.asarray([1], np.int32), 77)
+        for status in (BarStatus.CLOSED, BarStatus.FORMING)
+    ]  # fmt: skip
+    words = (Arrival(feed, 5, pulse_us=4), Arrival(feed, 6, is_up=False, reason="hung up"))
+    one = LiveBatch((Ticks(feed, 11, trades=trades),), tuple(updates))
+    two = LiveBatch((Ticks(quoted, 12, quotes=quotes),), (), words)
+    delivery = Delivery("me", "token", 13)
+    with open_spool(tmp_path, MB) as spool:
+        await spool.append_live([one, two], delivery)
+        waiting = await spool.oldest()
+    assert waiting is not None
+    assert waiting.live is not None
+    assert waiting.live.delivery == delivery
+    found = waiting.live.batch
+    assert [each.feed for each in found.ticks] == [feed, quoted]
+    assert [each.received_us for each in found.ticks] == [11, 12]
+    for mine, theirs in ((found.ticks[0].trades, trades), (found.ticks[1].quotes, quotes)):
+        assert mine is not None
+        assert [column.tobytes() for column in mine.columns()] == [column.tobytes() for column in theirs.columns()]
+    (closed,) = found.updates
+    assert (closed.series, closed.status, closed.event_us) == (updates[0].series, BarStatus.CLOSED, 77)
+    assert closed.bars.equals(bars)
+    assert (closed.trades.tolist(), closed.revision.tolist(), closed.vwap.tobytes()) == (
+        [4], [1], np.asarray([np.nan]).tobytes()
+    )  # fmt: skip
+    assert found.words == (words[1],)
+
+
+def test_a_spool_keeps_its_name(tmp_path: Path) -> None:
+    with open_spool(tmp_path / "a", MB) as spool:
+        name = spool.writer
+    with open_spool(tmp_path / "a", MB) as again, open_spool(tmp_path / "b", MB) as other:
+        assert again.writer == name != other.writer
 
 
 async def test_batches_come_out_in_order_also_after_a_restart(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """bars and bar_revisions: binary COPY both ways.
 
 COPY takes no parameters, so its queries are built from text; every value in them is an integer formatted with `:d` or
-an instant that `_instant` made of one.
+an instant that `literal` made of one.
 """
 
 from collections.abc import AsyncIterator, Iterable
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from timebase.model.bars import Bars
 from timebase.model.timerange import TimeRange, to_datetime, to_us
 from timebase.storage.annex import Connection
-from timebase.storage.bar_rows import HEADER, TRAILER, WRITE_COLUMNS, RowReader, pack_rows
+from timebase.storage.bar_rows import WRITE_COLUMNS, RowReader, pack_rows
+from timebase.storage.binary_copy import HEADER, TRAILER
 from timebase.storage.queries.hypertable import open_compressed
 
 _SELECT = """
@@ -89,7 +90,7 @@ class Rows:
     batch_id: NDArray[np.int64] | int
 
 
-def _instant(at_us: int) -> str:
+def literal(at_us: int) -> str:
     return f"'{to_datetime(at_us).isoformat()}'::timestamptz"
 
 
@@ -112,11 +113,11 @@ async def select_bars(
         conn,
         (_SELECT if as_of_us is None else _SELECT_AS_OF).format(
             series_id=series_id,
-            first=_instant(within.start_us),
-            last=_instant(within.end_us),
+            first=literal(within.start_us),
+            last=literal(within.end_us),
             order="DESC" if newest_first else "ASC",
             limit="ALL" if limit is None else format(limit, "d"),
-            as_of=_instant(as_of_us or 0),
+            as_of=literal(as_of_us or 0),
         ),
     )
     return bars.pick(np.arange(len(bars) - 1, -1, -1)) if newest_first else bars

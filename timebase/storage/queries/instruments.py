@@ -9,9 +9,11 @@ from timebase.storage.annex import Connection
 
 _SELECT = "SELECT * FROM instruments WHERE symbol = $1"
 
-# A symbol that somebody asked for and no provider knew has series, and no batch that says anything else of it.
+# A symbol that somebody asked for and no provider knew has series of bars, and no batch that says anything else of
+# it. One that is only followed has neither batches yet nor anybody who said that there is no such thing.
 _IS_KNOWN = """(
-       NOT EXISTS (SELECT FROM series s WHERE s.instrument_id = i.id)
+       NOT EXISTS (SELECT FROM series s WHERE s.instrument_id = i.id AND s.interval NOT IN ('trades', 'quotes'))
+       OR EXISTS (SELECT FROM series s JOIN recordings r ON r.series_id = s.id WHERE s.instrument_id = i.id AND r.is_up)
        OR EXISTS (SELECT FROM series s JOIN batches b ON b.series_id = s.id
                    WHERE s.instrument_id = i.id AND b.why NOT LIKE 'unknown_symbol%'))
 """

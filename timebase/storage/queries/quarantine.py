@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from timebase.model.bars import Batch
 from timebase.model.timerange import TimeRange, to_datetime, to_us
 from timebase.storage.annex import Connection
-from timebase.storage.bar_rows import HEADER, QUARANTINE_COLUMNS, TRAILER, pack_quarantine
+from timebase.storage.bar_rows import QUARANTINE_COLUMNS, pack_quarantine
+from timebase.storage.binary_copy import HEADER, TRAILER
 
 # The newest answer about a range says what is refused in it; an answer that is put twice is there once.
 _FORGET = "DELETE FROM quarantine WHERE series_id = $1 AND time >= $2 AND time < $3"

@@ -49,8 +49,7 @@ DELETE FROM stale_hours n
 
 async def note_hours(conn: Connection, hours: Mapping[int, Ranges]) -> None:
     """Series id -> whole hours in which its minutes changed; in the transaction that changes them."""
-    if hours:
-        await conn.execute(_NOTE, list(hours), [multirange(ranges) for ranges in hours.values()])
+    await conn.execute(_NOTE, list(hours), [multirange(ranges) for ranges in hours.values()])
 
 
 async def note_gone(conn: Connection, series_ids: Sequence[int], within: TimeRange) -> None:

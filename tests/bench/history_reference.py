@@ -1,7 +1,7 @@
 """The reference: what one would write in an afternoon with the fastest usual parts, returning a list of objects.
 
 FastAPI + uvicorn (uvloop, httptools) + asyncpg + orjson, one worker, the same rows of the same database.
-Run: python reference.py DATABASE_URL PORT
+Run: python history_reference.py DATABASE_URL PORT
 """
 
 import sys

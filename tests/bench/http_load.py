@@ -1,6 +1,6 @@
 """A lean HTTP/1.1 load generator: N connections, each asking again as soon as it is answered.
 
-Run: python load.py PORT CONNECTIONS SECONDS PATH …   prints requests, errors, seconds, bytes, p50_ms and p99_ms as JSON
+Run: python http_load.py PORT CONNECTIONS SECONDS PATH …   prints requests, errors, seconds, bytes, percentiles as JSON
 Every connection takes the paths in turn. Only answers with Content-Length are understood: both servers send no other.
 """
 

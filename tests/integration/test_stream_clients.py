@@ -1,0 +1,151 @@
+"""Clients that people have, as docs/streaming.md prints them, and `timebase watch`, against a real server."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from unit.api.fakes import FakeServices, open_api
+from unit.streaming.happenings import BARS, TRADES, bar, trades
+
+HOUSE = Path(__file__).parents[2]
+PAGE = (HOUSE / "docs/streaming.md").read_text()
+HTML = re.findall(r"^```html\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[0]
+LINES = [
+    line for block in re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL) for line in block.splitlines()
+]
+ADDRESS = "127.0.0.1:8080"
+CHROMIUM = shutil.which("chromium")
+NODE = shutil.which("node")
+
+
+@pytest.fixture
+def services() -> FakeServices:
+    made = FakeServices()
+    made.hub.bind(BARS, "demo")
+    made.hub.bind(TRADES, "binance")
+    return made
+
+
+def close_live(services: FakeServices) -> None:
+    """A bar, of the provider whose feed takes over from the one that had the history."""
+    services.hub.bind(BARS, "binance")
+    services.hub.publish(bar(0, 4711.5))
+
+
+def printed(program: str) -> str:
+    return next(line for line in LINES if program in line)
+
+
+@asynccontextmanager
+async def running(*command: str, **environ: str) -> AsyncIterator[trio.Process]:
+    piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    start = partial(trio.run_process, command, check=False, env={**os.environ, **environ}, **piped)
+    async with trio.open_nursery() as nursery:
+        process = await nursery.start(start)
+        yield process
+        nursery.cancel_scope.cancel()
+
+
+async def until(process: trio.Process, words: str) -> str:
+    assert process.stdout is not None
+    said = ""
+    with trio.fail_after(60):
+        while words not in said:
+            some = await process.stdout.receive_some()
+            assert some, said
+            said += some.decode()
+    return said
+
+
+def has_websocket() -> bool:
+    said = NODE and subprocess.run([NODE, "-p", "typeof WebSocket"], capture_output=True, text=True, check=False).stdout
+    return bool(said) and "function" in said
+
+
+async def test_the_printed_python_client_is_given_history_and_then_live(services: FakeServices) -> None:
+    async with open_api(services) as port:
+        typed = shlex.split(printed("websockets").replace(ADDRESS, f"127.0.0.1:{port}"))
+        async with running(sys.executable, *typed[1:]) as client:
+            await until(client, '"type":"history_end","channel":"bars:BTC-USDT:1m"')
+            close_live(services)
+            await until(client, "4711.5")
+
+
+@pytest.mark.skipif(not has_websocket(), reason="node is not here, or too old to have WebSocket")
+async def test_the_printed_node_client_is_given_history_and_then_live(services: FakeServices) -> None:
+    async with open_api(services) as port:
+        typed = shlex.split(printed("node -e").replace(ADDRESS, f"127.0.0.1:{port}"))
+        async with running(*typed) as client:
+            await until(client, '"type":"history_end"')
+            close_live(services)
+            await until(client, "4711.5")
+
+
+def test_the_page_is_as_short_as_promised() -> None:
+    assert len(HTML.splitlines()) <= 35
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not here")
+async def test_the_printed_page_works_in_a_browser(services: FakeServices, tmp_path: Path) -> None:
+    assert CHROMIUM is not None
+    async with open_api(services, token="s3cret") as port:
+        page = tmp_path / "page.html"
+        page.write_text(HTML.replace(ADDRESS, f"127.0.0.1:{port}").replace("YOUR-TOKEN", "s3cret"))
+        flags = (
+            "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr",
+            f"--user-data-dir={tmp_path / 'profile'}",
+        )  # fmt: skip
+        async with running(CHROMIUM, *flags, page.as_uri()) as browser:
+            await until(browser, "closed")
+            close_live(services)
+            await until(browser, "4711.5")
+
+
+async def test_watch_shows_history_and_then_live_and_goes_on_after_a_lost_connection(services: FakeServices) -> None:
+    watch = (sys.executable, "-m", "timebase", "watch", "BTC-USDT", "--trades", "--json")
+    async with trio.open_nursery() as nursery:
+        async with open_api(services) as port:
+            client = await nursery.start(_start, (*watch,), port)
+            await until(client, '"subscribed"')
+            services.hub.publish(trades(1, 2))
+            await until(client, '"id": 2')
+        services.hub.publish(trades(3, 2))
+        async with open_api(FakeServices(hub=services.hub), port=port):
+            services.hub.publish(trades(5, 1))
+            told = await until(client, '"id": 5')
+        nursery.cancel_scope.cancel()
+    ids = [json.loads(line)["id"] for line in told.splitlines() if '"trade"' in line]
+    assert ids == [3, 4, 5]
+
+
+async def _start(command: tuple[str, ...], port: int, *, task_status: trio.TaskStatus[trio.Process]) -> None:
+    async with running(*command, TIMEBASE_SERVER=f"http://127.0.0.1:{port}") as process:
+        task_status.started(process)
+        await trio.sleep_forever()
+
+
+async def test_watch_prints_a_line_a_bar(services: FakeServices) -> None:
+    async with open_api(services) as port:
+        command = (sys.executable, "-m", "timebase", "watch", "BTC-USDT", "--from", "-1h", "--limit", "3")
+        async with running(*command, TIMEBASE_SERVER=f"http://127.0.0.1:{port}") as client:
+            assert client.stdout is not None
+            said = b"".join([part async for part in client.stdout]).decode()
+    assert [line.split()[2] for line in said.splitlines()] == ["closed"] * 3
+
+
+async def test_watch_says_what_the_server_says(services: FakeServices) -> None:
+    async with open_api(services, token="s3cret") as port:
+        command = (sys.executable, "-m", "timebase", "watch", "BTC-USDT", "--interval", "7m")
+        for token, words in (("wrong", "the token is not the server's"), ("s3cret", "is not a channel")):
+            async with running(*command, TIMEBASE_SERVER=f"http://127.0.0.1:{port}", TIMEBASE_TOKEN=token) as client:
+                await until(client, words)

@@ -1,0 +1,219 @@
+"""Gaps heal: what was missed is fetched as history once its periods are over."""
+
+from itertools import pairwise
+
+import trio
+from unit.live.fakes import BARS, BTC, TRADES, FakeProvider, World, missing, span, streaming
+
+from timebase.errors import AllProvidersFailed, NotSupported, Upstream
+from timebase.model.feed import parse_channel
+from timebase.model.interval import Interval
+from timebase.model.timerange import MINUTE_US, Ranges
+
+COLLECTED = parse_channel("bars:BTC-USDT:1m@binance")
+
+
+async def test_the_first_period_after_joining_is_fetched_once_it_is_over(autojump_clock):
+    world = World()
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(20)
+        joined = world.minute
+        world.tick()
+        await trio.sleep(30)
+        assert world.historian.asked == []
+        await trio.sleep(20)
+        assert world.historian.ranges() == [span(joined, joined + MINUTE_US)]
+        question = world.historian.asked[0][1]
+        assert (question.provider, question.interval, question.reason) == ("binance", Interval.M1, "backfill")
+        assert world.healer.outcomes == {("binance", "healed"): 1}
+        assert world.feeds.facts()[0]["healing"] == []
+
+
+async def test_who_follows_trades_alone_owes_no_bars(autojump_clock):
+    world = World()
+    async with world.running():
+        world.wants.want(TRADES)
+        await trio.sleep(1)
+        await world.trade_for(120)
+        assert world.historian.asked == []
+
+
+async def test_a_gap_is_fetched_from_where_the_feed_was_lost_to_where_it_is_back(autojump_clock):
+    world = World()
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        await world.trade_for(130)
+        lost = world.minute
+        world.say(is_up=False, reason="cut")
+        await trio.sleep(90)
+        world.say(is_up=True)
+        back = world.minute
+        await world.trade_for(70)
+        healed = Ranges.of(world.historian.ranges()[1:])  # the first is that of joining
+        assert healed == Ranges((span(lost, back + MINUTE_US),))
+
+
+async def test_what_is_over_already_heals_before_the_period_in_which_it_came_back(autojump_clock):
+    world = World()
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        await world.trade_for(65)
+        lost = world.minute
+        world.say(is_up=False, reason="cut")
+        await trio.sleep(180)
+        world.say(is_up=True)
+        back = world.minute
+        world.tick()
+        await trio.sleep(4)
+        assert world.historian.ranges()[-1] == span(lost, back)
+
+
+async def test_a_feed_that_is_up_and_silent_does_not_keep_the_gap_open(autojump_clock):
+    world = World()
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        await world.trade_for(65)
+        lost = world.minute
+        world.say(is_up=False, reason="cut")
+        await trio.sleep(120)
+        back = world.minute
+        world.say(is_up=True)
+        await trio.sleep(80)
+        assert Ranges.of(world.historian.ranges()[1:]) == Ranges((span(lost, back + MINUTE_US),))
+
+
+async def test_a_provider_that_takes_over_is_asked_for_what_the_other_one_left_open(autojump_clock):
+    first, second = FakeProvider(streaming(priority=90)), FakeProvider(streaming("kraken"))
+    world = World(first, second)
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        await world.trade_for(65)
+        lost = world.minute
+        first.error = Upstream("no route")
+        first.fail(first.feed, Upstream("closed"))
+        await trio.sleep(120)
+        back = world.minute
+        world.tick(second)
+        await trio.sleep(70)
+        asked = [question.range for _, question in world.historian.asked if question.provider == "kraken"]
+        assert Ranges.of(asked) == Ranges((span(lost, back + MINUTE_US),))
+
+
+async def test_a_collected_series_is_made_up_for_from_its_last_closed_bar(autojump_clock):
+    world = World()
+    (btc,) = await world.store.upsert_instruments([BTC])
+    series = await world.store.series(btc, "binance", Interval.M1)
+    last = world.minute - 600 * MINUTE_US
+    world.store.ledger[series.id] = Ranges((span(last - MINUTE_US, last),))
+    async with world.running():
+        world.wants.collect([COLLECTED])
+        await trio.sleep(1)
+        world.tick()
+        await trio.sleep(70)
+        assert Ranges.of(world.historian.ranges()) == Ranges((span(last, world.minute),))
+
+
+async def test_a_series_that_was_never_collected_begins_where_it_joins(autojump_clock):
+    world = World()
+    async with world.running():
+        world.wants.collect([COLLECTED])
+        await trio.sleep(1)
+        joined = world.minute
+        world.tick()
+        await trio.sleep(70)
+        assert world.historian.ranges() == [span(joined, joined + MINUTE_US)]
+
+
+async def test_a_failure_is_tried_again_with_longer_pauses_and_not_for_ever(autojump_clock):
+    world = World(heal_tries=5)
+    world.historian.errors = [AllProvidersFailed("BTC-USDT", ()) for _ in range(9)]
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        world.tick()
+        await trio.sleep(70)
+        (fact,) = world.feeds.facts()[0]["healing"]
+        assert (fact["interval"], fact["tries"]) == ("1m", 2)
+        assert fact["reason"].startswith("all_providers_failed")
+        await trio.sleep(600)
+        times = [at for at, _ in world.historian.asked]
+        assert [round(b - a) for a, b in pairwise(times)] == [5, 10, 20, 40]
+        (fact,) = world.feeds.facts()[0]["healing"]
+        assert fact["owed"] == []  # given up, and it says why
+        assert "no provider could answer" in fact["reason"]
+        assert world.healer.outcomes == {("binance", "given_up"): 1}
+
+
+async def test_what_cannot_be_is_not_tried_again(autojump_clock):
+    world = World()
+    world.historian.errors = [NotSupported("has no historical_data")]
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        world.tick()
+        await trio.sleep(600)
+        assert len(world.historian.asked) == 1
+        assert "has no historical_data" in world.feeds.facts()[0]["healing"][0]["reason"]
+
+
+async def test_what_history_leaves_open_is_still_owed(autojump_clock):
+    world = World()
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        world.historian.missing = missing(span(world.minute, world.minute + MINUTE_US))
+        world.tick()
+        await trio.sleep(70)
+        assert "the provider broke off" in world.feeds.facts()[0]["healing"][0]["reason"]
+        world.historian.missing = ()
+        await trio.sleep(30)
+        assert world.feeds.facts()[0]["healing"] == []
+
+
+async def test_a_vendor_whose_history_is_behind_is_asked_once_more(autojump_clock):
+    world = World()
+    world.historian.behind_s = 10
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        joined = world.minute
+        world.tick()
+        await trio.sleep(120)
+        series = world.vendor.feed.bars[Interval.M1]
+        assert list(world.store.bars[series.id].time) == [joined]
+        assert [question.refresh for _, question in world.historian.asked][-1]
+
+
+async def test_a_database_that_is_away_costs_no_try(autojump_clock):
+    world = World(heal_tries=2)
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        world.tick()
+        world.store.is_away = True
+        await trio.sleep(300)
+        world.store.is_away = False
+        await trio.sleep(10)
+        assert world.healer.outcomes == {("binance", "healed"): 1}
+
+
+async def test_gaps_of_one_series_are_healed_together_and_one_after_the_other(autojump_clock):
+    world = World()
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        await world.trade_for(65)
+        first = world.minute
+        for _ in range(10):
+            world.say(is_up=False, reason="flutter")
+            await trio.sleep(1)
+            world.say(is_up=True)
+            world.tick()
+            await trio.sleep(1)
+        await world.trade_for(65)
+        assert world.historian.ranges()[1:] == [span(first, first + MINUTE_US)]

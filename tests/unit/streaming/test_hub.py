@@ -1,0 +1,445 @@
+"""What followers of the hub see."""
+
+from dataclasses import replace
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+from unit.streaming.happenings import (
+    BARS,
+    M1,
+    NOW_US,
+    QUOTES,
+    TRADES,
+    TRADES_FEED,
+    bar,
+    bars_of,
+    durable,
+    quote,
+    shown,
+    trades,
+    update,
+)
+
+from timebase.model.bars import Batch, Durable, Outcome
+from timebase.model.feed import Channel, Feed, FeedState
+from timebase.model.live import Arrival, BarStatus, DurableLive, LiveBatch
+from timebase.model.timerange import MINUTE_US, TimeRange
+from timebase.streaming.encode import JSON
+from timebase.streaming.follower import PATIENCE_S, TOO_SLOW, Follower
+from timebase.streaming.hub import LINGER_S, Hub, run_hub
+
+
+class Heard:
+    """Demands and watch in one, noting what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[object, ...]] = []
+
+    def want(self, channel: Channel) -> None:
+        self.said.append(("want", str(channel)))
+
+    def unwant(self, channel: Channel) -> None:
+        self.said.append(("unwant", str(channel)))
+
+    def note(self, feed: Feed, received_us: int, event_us: int, n: int) -> None:
+        self.said.append(("note", feed.id, n))
+
+    def hear(self, word: Arrival) -> None:
+        self.said.append(("hear", word.reason))
+
+
+def new_hub(**settings: int) -> Hub:
+    hub = Hub(lambda: NOW_US, **settings)
+    for channel in (BARS, TRADES, QUOTES):
+        hub.bind(channel, "binance")
+    return hub
+
+
+async def test_the_first_follower_makes_a_channel_wanted_and_the_last_one_takes_it_back() -> None:
+    hub, heard = new_hub(), Heard()
+    hub.attach(heard, heard)
+    with hub.follow(BARS):
+        with hub.follow(BARS):
+            pass
+        assert heard.said == [("want", "bars:BTC-USDT:1m")]
+    assert heard.said[1:] == [("unwant", "bars:BTC-USDT:1m")]
+
+
+async def test_an_event_goes_to_the_bound_channel_and_to_the_one_that_names_the_provider() -> None:
+    hub = new_hub()
+    pinned, other = replace(TRADES, provider="binance"), replace(TRADES, provider="kraken")
+    with hub.follow(TRADES) as best, hub.follow(pinned) as named, hub.follow(other) as strange:
+        hub.publish(trades(1, 2))
+        assert [e["channel"] for e in shown(await best.next())] == ["trades:BTC-USDT"] * 2
+        assert [e["channel"] for e in shown(await named.next())] == ["trades:BTC-USDT@binance"] * 2
+        assert strange.depth == 0
+
+
+async def test_after_another_binding_the_other_feed_is_shown() -> None:
+    hub = new_hub()
+    kraken = replace(TRADES_FEED, id=7, provider="kraken")
+    with hub.follow(TRADES) as follower:
+        hub.publish(trades(1, 1, feed=kraken))
+        hub.bind(TRADES, "kraken")
+        hub.publish(trades(2, 1))
+        hub.publish(trades(3, 1, feed=kraken))
+        assert [(e["id"], e["provider"]) for e in shown(await follower.next())] == [(3, "kraken")]
+
+
+async def test_durable_events_are_numbered_and_forming_ones_carry_the_newest_number() -> None:
+    hub = new_hub()
+    with hub.follow(BARS) as follower:
+        hub.publish(bar(0, 1.0))
+        hub.publish(bar(1, 2.0, BarStatus.FORMING))
+        events = shown(await follower.next())
+    assert [(e["seq"] - NOW_US, e["status"]) for e in events] == [(1, "closed"), (1, "forming")]
+
+
+async def test_a_trade_looks_as_documented() -> None:
+    hub = new_hub()
+    with hub.follow(TRADES) as follower:
+        hub.publish(trades(5, 1))
+        assert shown(await follower.next()) == [
+            {
+                "type": "trade", "channel": "trades:BTC-USDT", "seq": NOW_US + 1, "time": (NOW_US + 5) / 1000,
+                "price": 105.0, "size": 1.0, "side": None, "id": 5, "provider": "binance",
+            }
+        ]  # fmt: skip
+
+
+async def test_a_missing_bar_has_no_prices() -> None:
+    hub = new_hub()
+    with hub.follow(BARS) as follower:
+        hub.publish(bar(0, float("nan"), BarStatus.MISSING))
+        (event,) = shown(await follower.next())
+    assert (event["status"], event["open"], event["close"], event["vwap"]) == ("missing", None, None, None)
+
+
+async def test_an_event_is_encoded_once_for_all() -> None:
+    hub = new_hub()
+    with hub.follow(TRADES) as one, hub.follow(TRADES) as other:
+        hub.publish(trades(1, 1))
+        (a,), (b,) = await one.next(), await other.next()
+    assert a is b
+    assert a.encoded(JSON) is b.encoded(JSON)
+
+
+async def test_forming_bars_and_quotes_are_conflated_to_the_newest() -> None:
+    hub = new_hub()
+    with hub.follow(BARS, QUOTES) as follower:
+        for n in range(100):
+            hub.publish(bar(0, float(n), BarStatus.FORMING))
+            hub.publish(quote(float(n)))
+        events = shown(await follower.next())
+    assert [e.get("close", e.get("bid")) for e in events] == [99.0, 99.0]
+
+
+async def test_a_forming_bar_is_not_shown_after_its_close() -> None:
+    hub = new_hub()
+    with hub.follow(BARS) as follower:
+        hub.publish(bar(0, 1.0, BarStatus.FORMING))
+        hub.publish(bar(0, 2.0))
+        assert [e["status"] for e in shown(await follower.next())] == ["closed"]
+        with hub.follow(BARS) as late:
+            assert late.depth == 0
+
+
+async def test_who_comes_later_sees_the_forming_bar_and_the_feeds_state() -> None:
+    hub = new_hub()
+    with hub.follow(BARS):
+        hub.tell_state(TRADES_FEED, FeedState.LIVE, NOW_US)
+        hub.publish(bar(0, 1.0, BarStatus.FORMING))
+        with hub.follow(BARS) as late:
+            events = shown(await late.next())
+    assert [(e["type"], e.get("state", e.get("status"))) for e in events] == [("feed", "live"), ("bar", "forming")]
+
+
+async def test_what_is_not_durable_after_all_is_not_shown_but_for_the_forming_bar() -> None:
+    hub = new_hub()
+    with hub.follow(BARS, TRADES) as follower:
+        hub.publish(replace(trades(1, 1), error="the spool is full"))
+        updates = [update(0, 1.0), update(1, 2.0, BarStatus.FORMING)]
+        hub.publish(durable(updates=updates, error="the spool is full"))
+        assert [e["status"] for e in shown(await follower.next())] == ["forming"]
+
+
+async def test_words_of_a_feed_are_heard_after_its_data() -> None:
+    hub, heard = new_hub(), Heard()
+    hub.attach(heard, heard)
+    batch = replace(trades(1, 3).batch, words=(Arrival(TRADES_FEED, NOW_US, is_up=False, reason="cut"),))
+    hub.publish(DurableLive(batch, 1, NOW_US))
+    assert heard.said == [("note", 1, 3), ("hear", "cut")]
+
+
+async def test_a_channel_that_nobody_can_supply_says_so_to_all_and_to_who_comes_later() -> None:
+    hub = new_hub()
+    with hub.follow(BARS) as follower:
+        hub.refuse(BARS, "not_supported", "no provider streams it")
+        with hub.follow(BARS) as late:
+            for each in (follower, late):
+                (event,) = shown(await each.next())
+                assert (event["type"], event["code"]) == ("error", "not_supported")
+
+
+async def test_missed_events_are_given_again_by_number() -> None:
+    hub = new_hub()
+    with hub.follow(TRADES):
+        hub.publish(trades(1, 5))
+        hub.publish(trades(6, 5))
+    with hub.follow() as again:
+        joined = hub.join(again, TRADES, resume=NOW_US + 3)
+        assert joined.is_resumed
+        assert joined.seq == NOW_US + 10
+        assert [e["id"] for e in shown(joined.missed)] == [4, 5, 6, 7, 8, 9, 10]
+
+
+@pytest.mark.parametrize("seq", [0, NOW_US - 1, NOW_US + 11])
+async def test_numbers_that_are_not_kept_cannot_be_resumed_from(seq: int) -> None:
+    hub = new_hub()
+    with hub.follow(TRADES) as follower:
+        hub.publish(trades(1, 10))
+        assert not hub.join(follower, TRADES, resume=seq).is_resumed
+
+
+async def test_the_oldest_events_leave_the_ring_first() -> None:
+    hub = new_hub(ring_bytes=5_000)
+    with hub.follow(TRADES) as follower:
+        for n in range(20):
+            hub.publish(trades(n, 1))
+        assert not hub.join(follower, TRADES, resume=NOW_US + 10).is_resumed
+        assert hub.join(follower, TRADES, resume=NOW_US + 17).is_resumed
+
+
+async def test_a_channel_is_forgotten_after_a_while_without_followers(autojump_clock: MockClock) -> None:
+    hub = new_hub()
+    with hub.follow(TRADES):
+        hub.publish(trades(1, 1))
+    await trio.sleep(LINGER_S + 1)
+    with hub.follow() as follower:
+        assert not hub.join(follower, TRADES, resume=NOW_US + 1).missed
+
+
+async def test_leaving_a_channel_takes_back_what_waits_of_it() -> None:
+    hub = new_hub()
+    with hub.follow(TRADES, QUOTES) as follower:
+        hub.publish(trades(1, 3))
+        hub.publish(quote(1.0))
+        hub.leave(follower, TRADES)
+        assert [e["type"] for e in shown(await follower.next())] == ["quote"]
+
+
+async def test_a_slow_reader_loses_the_oldest_trades_and_is_told_how_many() -> None:
+    hub = new_hub()
+    with hub.follow(TRADES, buffer_events=100) as follower:
+        for n in range(30):
+            hub.publish(trades(n * 10, 10))
+        dropped, *rest = shown(await follower.next())
+    assert dropped == {
+        "type": "dropped", "channel": "trades:BTC-USDT", "count": 200, "from_seq": NOW_US + 1, "to_seq": NOW_US + 200
+    }  # fmt: skip
+    assert [e["seq"] - NOW_US for e in rest] == list(range(201, 301))
+
+
+async def test_who_does_not_read_at_all_is_let_go(autojump_clock: MockClock) -> None:
+    hub = new_hub()
+    with hub.follow(TRADES, buffer_events=10) as follower:
+        for _ in range(int(PATIENCE_S) + 3):
+            hub.publish(trades(0, 10))
+            await trio.sleep(1)
+        events = shown(await follower.next())
+    assert (events[-1]["type"], events[-1]["code"]) == ("goodbye", TOO_SLOW)
+    assert len(events) == 2  # and what was dropped
+
+
+async def test_who_reads_now_and_then_stays(autojump_clock: MockClock) -> None:
+    hub = new_hub()
+    with hub.follow(TRADES, buffer_events=10) as follower:
+        for _ in range(10):
+            for _ in range(int(PATIENCE_S) - 5):
+                hub.publish(trades(0, 10))
+                await trio.sleep(1)
+            assert shown(await follower.next())[-1]["type"] == "trade"
+
+
+async def test_closed_bars_are_never_dropped_their_reader_is_let_go_instead() -> None:
+    hub = new_hub()
+    with hub.follow(BARS, buffer_events=10) as follower:
+        for n in range(11):
+            hub.publish(bar(n, 1.0))
+        assert [e["type"] for e in shown(await follower.next())] == ["goodbye"]
+
+
+async def test_a_slow_reader_is_not_felt_by_others() -> None:
+    hub = new_hub()
+    with hub.follow(TRADES, buffer_events=10), hub.follow(TRADES) as quick:
+        for n in range(100):
+            hub.publish(trades(n + 1, 1))
+        assert [e["id"] for e in shown(await quick.next())] == list(range(1, 101))
+
+
+async def test_a_throttled_channel_shows_the_newest_state_of_each_period(autojump_clock: MockClock) -> None:
+    hub, seen = new_hub(), []
+    with hub.follow() as follower:
+        hub.join(follower, BARS, throttle_s=1.0)
+
+        async def read() -> None:
+            while True:
+                seen.extend((round(trio.current_time() - began, 3), e["close"]) for e in shown(await follower.next()))
+
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            for n in range(25):
+                hub.publish(bar(0, float(n), BarStatus.FORMING))
+                await trio.sleep(0.1)
+            await trio.sleep(2)
+            nursery.cancel_scope.cancel()
+    assert [at for at, _ in seen] == [0.0, 1.0, 2.0, 3.0]
+    assert seen[-1][1] == 24.0
+
+
+async def test_closed_bars_of_a_throttled_channel_are_all_shown_at_once(autojump_clock: MockClock) -> None:
+    hub = new_hub()
+    with hub.follow() as follower:
+        hub.join(follower, BARS, throttle_s=60.0)
+        for n in range(5):
+            hub.publish(bar(n, 0.5, BarStatus.FORMING))
+            hub.publish(bar(n, 1.0))
+        assert [e["status"] for e in shown(await follower.next())] == ["closed"] * 5
+        with trio.move_on_after(120) as patience:
+            await follower.next()
+        assert patience.cancelled_caught  # the forming bars were over before their turn came
+
+
+async def test_a_frame_holds_no_more_than_its_share() -> None:
+    hub, seen, frames = new_hub(), [], 0
+    with hub.follow(TRADES) as follower:
+        hub.publish(trades(1, 10_000))
+        while follower.depth:
+            seen += [e["id"] for e in shown(await follower.next())]
+            frames += 1
+    assert seen == list(range(1, 10_001))
+    assert frames == 5
+
+
+async def test_history_waits_for_room_beside_what_is_live(autojump_clock: MockClock) -> None:
+    hub, offered = new_hub(), []
+    with hub.follow(TRADES) as follower, hub.follow(TRADES) as source:
+        hub.publish(trades(0, 1_000))
+        (event,) = await source.next()
+
+        async def offer() -> None:
+            for n in range(10):
+                await follower.offer(event)
+                offered.append(n)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(offer)
+            await trio.sleep(1)
+            assert 0 < len(offered) < 10
+            while len(offered) < 10:
+                await follower.next()
+                await trio.sleep(1)
+
+
+async def test_nothing_comes_after_goodbye() -> None:
+    hub = new_hub()
+    with hub.follow(TRADES) as follower:
+        hub.publish(trades(1, 1))
+        hub.close(1012, "the server stops")
+        hub.publish(trades(2, 1))
+        assert [e["type"] for e in shown(await follower.next())] == ["trade", "goodbye"]
+
+
+async def test_healed_bars_are_shown_and_every_batch_of_history_goes_on() -> None:
+    hub = new_hub()
+    live_in, live_out = trio.open_memory_channel[Durable | DurableLive](10)
+    past_in, past_out = trio.open_memory_channel[Durable](10)
+    covers = TimeRange(NOW_US, NOW_US + MINUTE_US)
+    batches = [
+        Batch(n, M1, covers, Outcome.COMPLETE, reason, NOW_US, bars_of([0], [float(n)]))
+        for n, reason in enumerate(["history", "backfill"])
+    ]
+    with hub.follow(BARS) as follower:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_hub, live_out, past_in, hub)
+            async with live_in:
+                for batch in batches:
+                    await live_in.send(Durable(batch))
+                await live_in.send(bar(1, 7.0))
+        assert [(e["status"], e["close"]) for e in shown(await follower.next())] == [
+            ("backfilled", 1.0), ("closed", 7.0)
+        ]  # fmt: skip
+    assert [durable.batch.demand_id async for durable in past_out] == [0, 1]
+
+
+async def test_the_hub_lets_its_failure_out() -> None:
+    hub = new_hub()
+    live_in, live_out = trio.open_memory_channel[Durable | DurableLive](1)
+    past_in, past_out = trio.open_memory_channel[Durable](1)
+    await past_out.aclose()
+    covers = TimeRange(NOW_US, NOW_US + MINUTE_US)
+    await live_in.send(Durable(Batch(1, M1, covers, Outcome.EMPTY, "history", NOW_US, bars_of([], []))))
+    with pytest.raises(trio.BrokenResourceError):
+        await run_hub(live_out, past_in, hub)
+
+
+async def test_an_empty_batch_shows_nothing() -> None:
+    hub = new_hub()
+    with hub.follow(TRADES, BARS) as follower:
+        hub.publish(DurableLive(LiveBatch(), 1, NOW_US))
+        hub.publish(trades(0, 0))
+        assert follower.depth == 0
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("trades"), st.integers(1, 30)),
+        st.tuples(st.just("closed"), st.just(0)),
+        st.tuples(st.just("forming"), st.just(0)),
+        st.tuples(st.just("read"), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(STEPS)
+def test_whatever_happens_numbers_ascend_and_what_was_dropped_is_told(steps: list[tuple[str, int]]) -> None:
+    trio.run(_follow_steps, steps)
+
+
+async def _follow_steps(steps: list[tuple[str, int]]) -> None:
+    hub, seen, minute = new_hub(), [], 0
+    with hub.follow(BARS, TRADES, buffer_events=50) as follower:
+        for what, count in [*steps, ("read", 0)]:
+            if what == "trades":
+                hub.publish(trades(0, count))
+            elif what == "read":
+                while _waits(follower):
+                    seen += shown(await follower.next())
+            else:
+                hub.publish(bar(minute, 1.0, BarStatus(what)))
+                minute += what == "closed"
+        assert _numbers(seen, "trades:BTC-USDT") == list(range(NOW_US + 1, hub.newest(TRADES) + 1))
+    bars = [e for e in seen if e["type"] == "bar"]
+    assert [e["seq"] for e in bars if e["status"] == "closed"] == [NOW_US + 1 + n for n in range(minute)]
+    assert [e["time"] for e in bars] == sorted(e["time"] for e in bars)
+
+
+def _waits(follower: Follower) -> bool:
+    return follower.depth > 0
+
+
+def _numbers(events: list[dict[str, object]], channel: str) -> list[object]:
+    """Every number that was given or told to be dropped, in the order in which it was."""
+    numbers: list[object] = []
+    for event in events:
+        if event["channel"] == channel and event["type"] == "dropped":
+            numbers += range(event["from_seq"], event["to_seq"] + 1)  # type: ignore[call-overload]
+        elif event["channel"] == channel:
+            numbers.append(event["seq"])
+    return numbers

@@ -1,0 +1,267 @@
+"""gaps of live series -> [healer] -> questions to history of the same provider, once their periods are over.
+
+What is fetched so carries Flag.BACKFILLED and goes down the road as everything does; the hub shows it to the followers.
+The ledger says what is really missing: a gap that somebody's question has filled meanwhile costs no request.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from timebase.clock import now_us
+from timebase.errors import NotSupported, RequestError, StoreUnavailable, TimeBaseError
+from timebase.history.answer import Completion
+from timebase.live.settings import LiveSettings
+from timebase.model.bars import Bars
+from timebase.model.demand import Question
+from timebase.model.feed import Feed
+from timebase.model.interval import Interval
+from timebase.model.receipt import Attempt
+from timebase.model.series import Series
+from timebase.model.timerange import DAY_US, SECOND_US, Ranges, TimeRange
+
+log = logging.getLogger(__name__)
+
+BACKFILL = "backfill"
+LONG_AGO_US = -(10**15)
+STORE_RETRY_S = 5.0
+PATIENCE_TRIES = 3  # for a bar that the vendor's history does not have yet; then it is believed
+RECENT_US = 60 * SECOND_US  # a period that ended longer ago has its bar, if there is one
+
+
+class Historian(Protocol):
+    async def complete(self, question: Question, attempts: list[Attempt]) -> Completion: ...
+
+
+class Coverage(Protocol):
+    @property
+    def settled(self) -> Ranges: ...
+
+
+class Store(Protocol):
+    """Raises: StoreUnavailable."""
+
+    async def coverage(self, series_id: int) -> Coverage: ...
+    async def read(self, series: Series, within: TimeRange, *, limit: int | None = None) -> Bars: ...
+
+
+@dataclass(slots=True)
+class Debt:
+    """What one series still lacks, and how it is going.
+
+    `unknown_from_us`: where the feed joined, of a series whose last closed bar has still to be looked up. `traded`: the
+    opening instants of periods that must have a bar, or may have one that was not there yet.
+    """
+
+    series: Series
+    ranges: Ranges = field(default_factory=Ranges)
+    unknown_from_us: int | None = None
+    traded: set[int] = field(default_factory=set)
+    tries: int = 0
+    doubts: int = 0  # how often the vendor's history did not have a bar yet
+    why: str = ""  # the last try failed
+
+
+class Healer:
+    """Owes, and pays when the periods are over. `delay_s` says how late a provider's data comes."""
+
+    def __init__(
+        self,
+        *,
+        historian: Historian,
+        store: Store,
+        delay_s: Callable[[str], float],
+        settings: LiveSettings | None = None,
+        clock: Callable[[], int] = now_us,
+    ) -> None:
+        self._historian = historian
+        self._store = store
+        self._delay_s = delay_s
+        self._settings = settings or LiveSettings()
+        self._clock = clock
+        self._debts: dict[int, Debt] = {}
+        self._given_up: dict[int, str] = {}
+        self._limit = trio.CapacityLimiter(self._settings.heals_at_once)
+        self._new_in, self._new = trio.open_memory_channel[None](1)
+        self._started: set[int] = set()
+        self.outcomes: Counter[tuple[str, str]] = Counter()  # (provider, healed | given_up), of ranges
+
+    def owe(self, feed: Feed, interval: Interval, from_us: int | None, joined_us: int, *, has_traded: bool) -> None:
+        """The periods from that of `from_us` to that of `joined_us` are to be had; event time.
+
+        `from_us` None: from the last closed bar on. `has_traded`: something happened at `joined_us`.
+        """
+        series = feed.bars[interval]
+        debt = self._debts.setdefault(series.id, Debt(series))
+        first_us = interval.floor_us(joined_us)
+        start_us = first_us if from_us is None else min(interval.floor_us(from_us), first_us)
+        debt.ranges |= Ranges((TimeRange(start_us, interval.end_us(first_us)),))
+        if from_us is None:
+            debt.unknown_from_us = first_us
+        if has_traded:
+            debt.traded.add(first_us)
+        with suppress(trio.WouldBlock):  # the one that waits will see this debt too
+            self._new_in.send_nowait(None)
+
+    def facts(self, feed: Feed) -> Sequence[Mapping[str, object]]:
+        """What is owed of the feed's series, and what could not be had; plain data."""
+        found = []
+        for interval, series in feed.bars.items():
+            debt = self._debts.get(series.id)
+            why = debt.why if debt else self._given_up.get(series.id, "")
+            if debt or why:
+                parts = debt.ranges.parts if debt else ()
+                owed = [[part.start_us // 1000, part.end_us // 1000] for part in parts]
+                tries = debt.tries if debt else 0
+                found.append({"interval": interval.value, "owed": owed, "tries": tries, "reason": why})
+        return found
+
+    # --- paying ---
+
+    async def pay_all(self, nursery: trio.Nursery) -> None:
+        """One task per series that owes. Until cancelled."""
+        async for _ in self._new:
+            for series_id, debt in self._debts.items():
+                if series_id not in self._started:
+                    self._started.add(series_id)
+                    nursery.start_soon(self._pay, debt)
+
+    async def _pay(self, debt: Debt) -> None:
+        try:
+            while debt.ranges or debt.unknown_from_us is not None:
+                await self._look_up(debt)
+                due = self._due(debt)
+                if due:
+                    await self._pay_now(debt, due)
+                elif debt.ranges:
+                    await trio.sleep(self._next_s(debt))
+        finally:
+            self._started.discard(debt.series.id)
+            del self._debts[debt.series.id]
+
+    async def _look_up(self, debt: Debt) -> None:
+        """Where the last closed bar before the join ended: from there on all is owed."""
+        joined_us = debt.unknown_from_us
+        if joined_us is None:
+            return
+        try:
+            settled = (await self._store.coverage(debt.series.id)).settled
+        except StoreUnavailable as error:
+            debt.why = f"{error.code}: {error}"
+            await trio.sleep(STORE_RETRY_S)
+            return
+        debt.unknown_from_us = None
+        before = settled & Ranges((TimeRange(LONG_AGO_US, joined_us),))
+        earliest_us = joined_us - self._settings.heal_back_days * DAY_US
+        last_us = before.parts[-1].end_us if before else joined_us
+        start_us = debt.series.interval.floor_us(max(last_us, earliest_us))
+        if start_us < joined_us:
+            debt.ranges |= Ranges((TimeRange(start_us, joined_us),))
+
+    def _late_us(self, debt: Debt) -> int:
+        """How long after a period's end its bar can be had as history."""
+        return int((self._delay_s(debt.series.provider) + self._settings.settle_s) * SECOND_US)
+
+    def _due(self, debt: Debt) -> Ranges:
+        over_us = debt.series.interval.floor_us(self._clock() - self._late_us(debt))
+        return debt.ranges & Ranges((TimeRange(LONG_AGO_US, over_us),))
+
+    def _next_s(self, debt: Debt) -> float:
+        interval = debt.series.interval
+        over_us = interval.end_us(interval.floor_us(debt.ranges.parts[0].start_us)) + self._late_us(debt)
+        return max(0.0, (over_us - self._clock()) / SECOND_US) + 0.001  # not a µs too early
+
+    async def _pay_now(self, debt: Debt, due: Ranges) -> None:
+        debt.tries += 1
+        try:
+            async with self._limit:
+                debt.why = await self._fetch(debt, due)
+            is_hopeless = False
+        except StoreUnavailable as error:  # nobody's fault that trying less often would mend
+            debt.tries -= 1
+            debt.why = f"{error.code}: {error}"
+            await trio.sleep(STORE_RETRY_S)
+            return
+        except TimeBaseError as error:
+            debt.why = f"{error.code}: {error}"
+            is_hopeless = isinstance(error, RequestError | NotSupported)
+        if not debt.why:
+            self._settle(debt, due, "healed")
+        elif is_hopeless or debt.tries >= self._settings.heal_tries:
+            self._settle(debt, due, "given_up")
+        else:
+            await trio.sleep(self._pause_s(debt.tries))
+
+    def _pause_s(self, tries: int) -> float:
+        return min(self._settings.heal_last_s, self._settings.heal_first_s * 2.0 ** (tries - 1))
+
+    def _settle(self, debt: Debt, due: Ranges, outcome: str) -> None:
+        series = debt.series
+        self.outcomes[series.provider, outcome] += len(due.parts)
+        if outcome == "healed":
+            self._given_up.pop(series.id, None)
+        else:
+            self._given_up[series.id] = debt.why
+            log.warning("%s %s of %s stays with a gap: %s", series.symbol, series.interval, series.provider, debt.why)
+        debt.ranges -= due
+        debt.traded = {open_us for open_us in debt.traded if debt.ranges & Ranges((_moment(open_us),))}
+        debt.tries, debt.doubts, debt.why = 0, 0, ""
+
+    async def _fetch(self, debt: Debt, due: Ranges) -> str:
+        """Returns: why something is still missing; "" when nothing is.
+
+        Raises: TimeBaseError.
+        """
+        series = debt.series
+        for part in due.parts:
+            done = await self._historian.complete(self._question(series, part), [])
+            if done.missing:
+                return f"{done.missing[0].range}: {done.missing[0].why}"
+        return await self._catch_up(debt, self._doubtful(debt, due)) if debt.doubts < PATIENCE_TRIES else ""
+
+    def _doubtful(self, debt: Debt, due: Ranges) -> Sequence[int]:
+        """The periods of which a bar must be there, or that ended so lately that their bar may be still to come."""
+        interval = debt.series.interval
+        periods = {open_us for open_us in debt.traded if due & Ranges((_moment(open_us),))}
+        recent_us = self._clock() - RECENT_US
+        for part in due.parts:
+            at_us = interval.floor_us(max(part.start_us, min(recent_us, part.end_us - 1)))
+            while at_us < part.end_us:
+                if interval.end_us(at_us) > recent_us:
+                    periods.add(at_us)
+                at_us = interval.end_us(at_us)
+        return sorted(periods)
+
+    async def _catch_up(self, debt: Debt, doubtful: Sequence[int]) -> str:
+        """A vendor whose history is behind says that there is nothing, and the ledger believes it: ask once more."""
+        series = debt.series
+        for open_us in doubtful:
+            period = TimeRange(open_us, series.interval.end_us(open_us))
+            if debt.doubts and not len(await self._store.read(series, period, limit=1)):
+                await self._historian.complete(self._question(series, period, refresh=True), [])
+            if not len(await self._store.read(series, period, limit=1)):
+                debt.doubts += 1
+                debt.traded.add(open_us)  # also when it is long over by the time of the next try
+                return "its history has no bar yet of a period that is just over"
+        return ""
+
+    def _question(self, series: Series, part: TimeRange, *, refresh: bool = False) -> Question:
+        return Question(
+            series.symbol, series.interval, part, provider=series.provider, refresh=refresh, reason=BACKFILL
+        )
+
+
+def _moment(at_us: int) -> TimeRange:
+    return TimeRange(at_us, at_us + 1)
+
+
+async def run_healer(healer: Healer, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Runs until it is cancelled."""
+    async with trio.open_nursery() as nursery:
+        task_status.started()
+        await healer.pay_all(nursery)

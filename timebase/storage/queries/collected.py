@@ -1,0 +1,25 @@
+"""collected: what is kept up to date without anybody asking."""
+
+from timebase.model.collected import Collected
+from timebase.model.interval import Interval
+from timebase.storage.annex import Connection
+
+_INSERT = "INSERT INTO collected (symbol, interval, provider) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+_DELETE = "DELETE FROM collected WHERE symbol = $1 AND interval = $2 AND provider = $3"
+_SELECT = "SELECT symbol, interval, provider FROM collected ORDER BY symbol, added_at, interval, provider"
+
+
+async def insert_collected(conn: Connection, line: Collected) -> None:
+    await conn.execute(_INSERT, line.symbol, line.interval.value, line.provider or "")
+
+
+async def delete_collected(conn: Connection, line: Collected) -> None:
+    await conn.execute(_DELETE, line.symbol, line.interval.value, line.provider or "")
+
+
+async def select_collected(conn: Connection) -> tuple[Collected, ...]:
+    """Order: by symbol, then as they were added."""
+    return tuple(
+        Collected(row["symbol"], Interval(row["interval"]), row["provider"] or None)
+        for row in await conn.fetch(_SELECT)
+    )
