@@ -47,7 +47,7 @@ from timebase.model.timerange import SECOND_US
 from timebase.quality.live import Refusals
 from timebase.quality.validator import run_validator
 from timebase.registrar import run_registrar
-from timebase.replay import Replay
+from timebase.replay import Replay, run_replay
 from timebase.router.pruner import run_pruner
 from timebase.router.router import Router
 from timebase.router.rules import parse_rules
@@ -118,13 +118,15 @@ async def _serve(
             async with trio.open_nursery() as flights:  # they outlast the questions that are being answered
                 historian = historian_of(settings, store, spool, router, roster, tickets, flights)
                 live = live_of(settings, store, router, roster, historian, hub, raw_in)
+                replay = replay_of(settings)
                 async with trio.open_nursery() as followed:  # clients leave before their feeds end
                     await actors.start(followed, "healer", run_healer, live.healer)
                     await actors.start(followed, "feeds", run_feeds, live.feeds)
                     await actors.start(followed, "collector", run_collector, live.collector)
+                    await actors.start(followed, "replay", run_replay, replay, live.wants)
                     async with trio.open_nursery() as clients:
                         services = Services(
-                            roster, store, historian, router, Installer(supervised, roster), replay_of(settings), hub,
+                            roster, store, historian, router, Installer(supervised, roster), replay, hub,
                             Seam(hub, historian, store, now_us), live.feeds, live.healer, live.collector,
                             actors.states, queues, refusals,
                         )  # fmt: skip
@@ -228,6 +230,7 @@ def historian_of(
 
 @dataclass(frozen=True, slots=True)
 class LiveRooms:
+    wants: Wants
     feeds: Feeds
     healer: Healer
     collector: Collector
@@ -263,7 +266,7 @@ def live_of(
         wants=wants, store=store, feeds=feeds, historian=historian, roster=roster, settings=numbers,
         delay_s=lambda line: delay_s(line.provider),
     )  # fmt: skip
-    return LiveRooms(feeds, healer, collector)
+    return LiveRooms(wants, feeds, healer, collector)
 
 
 def building_of(settings: Settings) -> Building:

@@ -96,22 +96,23 @@ class Player:
         before = self._order
         if order == before:
             return
-        self._order = order
-        self._waiting.clear()  # they shall hear what it means for them
         if order.tapes != before.tapes:
             await self._change_tapes(order)
         elif order.position_us is not None:
             await self._wind(order.position_us)
         self._clock.turn(order.speed, order.is_playing, anyio.current_time())
+        self._order = order  # only now: who is stopped before has not obeyed it, and must not say so
+        self._waiting.clear()  # they shall hear what it means for them
 
     async def _change_tapes(self, order: ReplayOrder) -> None:
-        self._deck, self._error = Deck({}), ""
+        deck, problem = Deck({}), ""
         try:
             if order.tapes:
-                self._deck = Deck(await run_sync(partial(load, order.tapes)))
+                deck = Deck(await run_sync(partial(load, order.tapes)))
         except ProviderError as error:
-            self._error = str(error)
+            problem = str(error)
             self._log.warning("%s", error)
+        self._deck, self._error = deck, problem
         if self._deck.tapes:
             await self._end_all("another tape was put in")
         elif self._fed:
@@ -181,6 +182,8 @@ class Player:
     # --- what is told ---
 
     def _write(self, *, is_last: bool = False) -> None:
+        if self._order.serial < 0:
+            return
         state, now_s = self._state(), anyio.current_time()
         is_news = self._written is None or (state.serial, state.state) != (self._written.serial, self._written.state)
         if state != self._written and (is_news or is_last or now_s - self._written_s >= WRITE_S):

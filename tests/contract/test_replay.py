@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import numpy as np
 import polars as pl
 import pytest
@@ -447,6 +448,20 @@ def test_a_state_that_was_torn_is_none(desk: Desk, folder: Path, tape: Tape, tor
         assert len(await core.rows(feed, 600)) == 600
 
     rehearse(folder, act)
+
+
+def test_stopped_before_it_has_obeyed_it_leaves_the_position_alone(desk: Desk, folder: Path, tape: Tape) -> None:
+    order = desk.give(tapes=(tape,), is_playing=False)
+    left = ReplayState(order.serial, TapeState.PAUSED, BEGIN_US + 9, BEGIN_US + 7)
+    (folder / STATE_FILE).write_text(json.dumps(left.plain()))
+
+    async def act(core: Rehearsal) -> None:
+        feed = core.subscribe("BTC-USDT")
+        await anyio.lowlevel.checkpoint()
+        core.unsubscribe(feed)
+
+    rehearse(folder, act)
+    assert desk.state().resume_us == BEGIN_US + 7
 
 
 # The server's side

@@ -128,7 +128,7 @@ def minutes(n: int = 40) -> list[datetime]:
 
 
 def price(at: datetime) -> tuple[float, ...]:
-    return (9.5, 9.75, 9.25, 9.5 + at.minute / 64, 100.0 + at.minute)
+    return (9.5, 10.75, 9.25, 9.5 + at.minute / 64, 100.0 + at.minute)
 
 
 def rehearse(

@@ -179,8 +179,8 @@ QUERY = Parameter(
 ASSET_CLASS = choice("asset_class", [a.value for a in AssetClass], "Only instruments of this class.")
 AFTER = Parameter("after", _symbol, "`next` of the page before.", SYMBOL.schema)
 TAPES = Parameter(
-    "tapes", _at_most(16_384), "Files of trades on the server's machine, SYMBOL=PATH, each on a line of its own.",
-    {"type": "string", "maxLength": 16_384}, example="BTC-USDT=/data/btc.csv",
+    "tapes", _at_most(4_096), "Files of trades on the server's machine, SYMBOL=PATH, each on a line of its own.",
+    {"type": "string", "maxLength": 4_096}, example="BTC-USDT=/data/btc.csv",
 )  # fmt: skip
 SPEED = Parameter(
     "speed", _speed, "How many times as fast as it was.", {"type": ["number", "string"], "examples": [60, "60x"]}
