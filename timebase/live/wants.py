@@ -3,12 +3,10 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import trio
 
-from timebase.model.feed import Channel, FeedKind
-from timebase.model.series import Series
+from timebase.model.feed import Channel
 
 
 class Wants:
@@ -55,11 +53,6 @@ class Wants:
 
     def followers(self, channel: Channel) -> int:
         return self._followers[channel]
-
-    def is_followed(self, series: Series) -> bool:
-        """Whether anybody looks at the bars of a series while they form."""
-        channel = Channel(FeedKind.BARS, series.symbol, series.interval)
-        return channel in self._followers or replace(channel, provider=series.provider) in self._followers
 
     def is_collected(self, channel: Channel) -> bool:
         return channel in self._collected

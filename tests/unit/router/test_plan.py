@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from unit.router.fakes import AAPL, NOW_US, FakeLedger, FakeProvider, FakeRoster, demand, manifest, question
 
 from timebase.errors import ProviderError, Upstream
-from timebase.manifest.manifest import RateWindow, Reach
+from timebase.manifest.manifest import HISTORICAL_DATA, REAL_TIME_STREAMING, RateWindow, Reach
+from timebase.model.feed import FeedKind, parse_channel
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
 from timebase.model.timerange import DAY_US, MINUTE_US, TimeRange
@@ -236,3 +237,45 @@ async def test_a_reach_inside_a_period_begins_with_the_next_whole_one():
     (candidate,) = router_of(week).plan(question(interval=Interval.M1), AAPL).candidates
 
     assert candidate.reach.start_us == NOW_US - 9 * MINUTE_US
+
+
+# --- who streams ---
+
+STREAMS = frozenset({HISTORICAL_DATA, REAL_TIME_STREAMING})
+
+
+def stream_plan(*providers, channel="trades:AAPL"):
+    return router_of(*providers).plan_stream(parse_channel(channel), AAPL)
+
+
+def streaming(slug="demo", *kinds, **claims):
+    return manifest(slug, capabilities=STREAMS, streams=frozenset(kinds), **claims)
+
+
+@pytest.mark.parametrize(
+    ("claims", "channel", "reason"),
+    [
+        ({"capabilities": frozenset({HISTORICAL_DATA})}, "trades:AAPL", "has no real_time_streaming"),
+        ({"streams": frozenset({FeedKind.TRADES})}, "quotes:AAPL", "streams no quotes, only trades"),
+        ({"streams": frozenset({FeedKind.BARS})}, "bars:AAPL:1h", "streams no 1h bars, only bars"),
+        ({"streams": frozenset({FeedKind.TRADES})}, "trades:AAPL@other", "the channel is pinned to other"),
+        ({"asset_classes": frozenset({AssetClass.CRYPTO}), "streams": frozenset({FeedKind.TRADES})}, "trades:AAPL",
+         "does not serve the asset class stock, only crypto"),
+    ],
+)  # fmt: skip
+async def test_who_cannot_stream_a_channel_is_refused_with_the_reason(claims, channel, reason):
+    plan = stream_plan(manifest(**{"capabilities": STREAMS, **claims}), channel=channel)
+    assert [refused.reason for refused in plan.refused] == [reason]
+
+
+async def test_bars_of_every_interval_come_from_whoever_streams_trades():
+    assert order(stream_plan(streaming("demo", FeedKind.TRADES), channel="bars:AAPL:1h")) == ["demo"]
+    assert order(stream_plan(streaming("demo", FeedKind.BARS), channel="bars:AAPL:1m")) == ["demo"]
+
+
+async def test_streams_are_ranked_by_the_operators_rules_and_priorities_too():
+    first, second = streaming("a", FeedKind.TRADES, priority=10), streaming("b", FeedKind.TRADES, priority=90)
+    assert order(stream_plan(first, second)) == ["b", "a"]
+    rules = (RoutingRule(("a",)),)
+    plan = router_of(first, second, rules=rules).plan_stream(parse_channel("trades:AAPL"), AAPL)
+    assert order(plan) == ["a", "b"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from timebase.errors import Malformed, Upstream
-from timebase.model.bars import Bars, Batch, Outcome
+from timebase.model.bars import Bars, Batch, Flag, Outcome
 from timebase.model.demand import Demand
 from timebase.model.instrument import AssetClass, CorporateAction, Instrument
 from timebase.model.interval import Interval
@@ -160,3 +160,14 @@ def test_the_batches_of_any_answer_fill_the_range_in_order(
     assert [batch.is_last for batch in batches] == [False] * (len(batches) - 1) + [True]
     for batch in batches:
         assert all(batch.covers.start_us <= us < batch.covers.end_us for us in batch.bars.time)
+
+
+def test_what_heals_a_gap_says_so_in_every_bar() -> None:
+    series = Series(1, 1, "A", "acme", Interval.M1)
+    demand = Demand(3, series, Instrument(1, "A", AssetClass.STOCK), ASKED, "backfill")
+    cut = BatchCutter(demand, 999 * MINUTE_US)
+    cut.add(bars(100, 101))
+    last = cut.finish()
+    assert last.reason == "backfill"
+    assert set(last.bars.flags) == {Flag.BACKFILLED}
+    assert set(cutter().finish().bars.flags) == set()
