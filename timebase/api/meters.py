@@ -102,6 +102,10 @@ class _ServerCollector(Collector):
             yield GaugeMetricFamily(f"timebase_stream_{name}", meaning, figures[name])
         for name, meaning in _HUB_COUNTERS.items():
             yield CounterMetricFamily(f"timebase_stream_{name}", meaning, value=figures[name])
+        ticks = CounterMetricFamily("timebase_ticks", "Trades and quotes that are stored, by rows.", labels=("kind",))
+        for kind, n in hub.ticks.items():
+            ticks.add_metric((kind,), n)
+        yield ticks
         lag = HistogramMetricFamily(
             "timebase_stream_lag_seconds", "From the stage before: event, received, durable, sent.", labels=("stage",)
         )

@@ -43,7 +43,7 @@ def difference(stored: Bars, incoming: Bars) -> Difference:
 
 
 def _volume_differs(stored: NDArray[np.float64], incoming: NDArray[np.float64]) -> NDArray[np.bool_]:
-    differs = stored != incoming
+    differs: NDArray[np.bool_] = stored != incoming
     if differs.any():
         differs &= np.abs(stored - incoming) > SAME_VOLUME * np.abs(incoming)
     return differs

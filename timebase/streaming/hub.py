@@ -4,7 +4,7 @@ What a client follows is a channel; which feed supplies it, `live/feeds.py` says
 channel makes it wanted, the last one leaving takes that back: those two words go up the road, nothing else does.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,6 +97,7 @@ class Hub:
         self._dropped_before = 0  # by followers that have left
         self.lags = Lags()
         self.events = 0  # published, by rows
+        self.ticks: Counter[str] = Counter()  # stored rows by kind, whether anybody follows them or not
 
     def attach(self, demands: Demands, watch: FeedWatch) -> None:
         """To whom the hub's own words go. Once, before anybody follows."""
@@ -284,6 +285,7 @@ class Hub:
     def _note(self, feed: Feed, received_us: int, event_us: int, n: int, durable: DurableLive) -> None:
         self.lags.received.note(received_us - event_us)
         self.lags.durable.note(durable.durable_us - received_us)
+        self.ticks[feed.kind.value] += n
         self._watch.note(feed, received_us, event_us, n)
 
     async def shown(self, commit_id: int) -> None:
