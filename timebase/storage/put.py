@@ -20,7 +20,7 @@ from timebase.storage.annex import Connection
 from timebase.storage.binary_copy import CHUNK_ROWS
 from timebase.storage.coverage import Claim, Ledger, claims, opening_span
 from timebase.storage.merge import difference
-from timebase.storage.queries.bars import Rows, copy_bars, replace_bars, select_bars, select_bars_at
+from timebase.storage.queries.bars import Rows, copy_bars, replace_bars, select_bars, select_bars_at, select_bars_of
 from timebase.storage.queries.batches import insert_batches, lock_series
 from timebase.storage.queries.corporate_actions import upsert_actions
 from timebase.storage.queries.coverage import replace_ledgers, select_ledgers
@@ -29,6 +29,7 @@ from timebase.storage.queries.stale_hours import note_hours
 
 ROWS_AT_ONCE = 131_072  # 8 MB of columns, and as much again stored and packed
 WEEK_US = 7 * DAY_US
+FEW = 16  # bars of a series that are looked up together with those of others, not in a question of their own
 SPARSE = 200_000  # stored rows that an answer may skip over before they are looked up one by one
 
 
@@ -96,9 +97,10 @@ async def _put_runs(
     hours: dict[int, Ranges] | None,
 ) -> None:
     new: list[Rows] = []
+    few = await _stored_of_few(conn, runs)
     for run in runs:
-        stored = await _stored_rows(conn, run)
-        what = difference(stored, run.bars)
+        stored = few.get(run.series.id)
+        what = difference(await _stored_rows(conn, run) if stored is None else stored, run.bars)
         batch_ids = ids[run.place_of_row]
         if what.new.all():
             new.append(Rows(run.bars, run.series.id, batch_ids))
@@ -122,6 +124,12 @@ def _hours_of(times: NDArray[np.int64]) -> Ranges:
     hours = np.unique(times // HOUR_US) * HOUR_US
     pieces = np.split(hours, np.flatnonzero(np.diff(hours) > WEEK_US) + 1)
     return Ranges(tuple(TimeRange(int(piece[0]), int(piece[-1]) + HOUR_US) for piece in pieces))
+
+
+async def _stored_of_few(conn: Connection, runs: Sequence[_Run]) -> dict[int, Bars]:
+    """What is stored for those runs that have a few bars only, by series, as live ones do."""
+    wanted = {run.series.id: run.bars.time for run in runs if 0 < len(run.bars) <= FEW}
+    return await select_bars_of(conn, wanted) if wanted else {}
 
 
 async def _stored_rows(conn: Connection, run: _Run) -> Bars:

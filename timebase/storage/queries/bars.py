@@ -4,8 +4,10 @@ COPY takes no parameters, so its queries are built from text; every value in the
 an instant that `literal` made of one.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,15 @@ SELECT time, open, high, low, close, volume, flags
   FROM bars
  WHERE series_id = {series_id:d} AND time IN ({times})
  ORDER BY time
+"""
+
+# The bounds spare TimescaleDB the chunks that cannot hold any of them.
+_SELECT_KEYS = """
+SELECT b.series_id, b.time, b.open, b.high, b.low, b.close, b.volume, b.flags
+  FROM unnest($1::integer[], $2::timestamptz[]) AS wanted (series_id, time)
+  JOIN bars b ON b.series_id = wanted.series_id AND b.time = wanted.time
+ WHERE b.time >= $3 AND b.time <= $4
+ ORDER BY b.series_id, b.time
 """
 
 # Of each period the version that was newest at that instant. Forming bars are not knowledge that can be reproduced:
@@ -127,6 +138,18 @@ async def select_bars_at(conn: Connection, series_id: int, times: NDArray[np.int
     """The stored bars that open at one of `times`."""
     texts = ",".join(f"'{at}Z'" for at in np.datetime_as_string(times.view("datetime64[us]")))
     return await _copy_out(conn, _SELECT_AT.format(series_id=series_id, times=texts))
+
+
+async def select_bars_of(conn: Connection, wanted: Mapping[int, NDArray[np.int64]]) -> dict[int, Bars]:
+    """Series id -> the stored bars that open at one of its times: one question for a few bars of many series."""
+    keys = [(series_id, at_us) for series_id, times in wanted.items() for at_us in times.tolist()]
+    at = [to_datetime(at_us) for _, at_us in keys]
+    rows = await conn.fetch(_SELECT_KEYS, [series_id for series_id, _ in keys], at, min(at), max(at))
+    found = {series_id: Bars.empty() for series_id in wanted}
+    for series_id, same in groupby(rows, key=itemgetter("series_id")):
+        _, times, *columns = zip(*map(tuple, same), strict=True)
+        found[series_id] = Bars.of([to_us(time) for time in times], *columns)
+    return found
 
 
 async def copy_bars(conn: Connection, rows: Iterable[Rows], table: str = "bars") -> None:
