@@ -18,7 +18,7 @@ from timebase.errors import NotSupported, RequestError, StoreUnavailable, TimeBa
 from timebase.history.answer import Completion
 from timebase.live.settings import LiveSettings
 from timebase.model.bars import Bars
-from timebase.model.demand import Question
+from timebase.model.demand import BACKFILL, Question
 from timebase.model.feed import Feed
 from timebase.model.interval import Interval
 from timebase.model.receipt import Attempt
@@ -27,7 +27,6 @@ from timebase.model.timerange import DAY_US, SECOND_US, Ranges, TimeRange
 
 log = logging.getLogger(__name__)
 
-BACKFILL = "backfill"
 LONG_AGO_US = -(10**15)
 STORE_RETRY_S = 5.0
 PATIENCE_TRIES = 3  # for a bar that the vendor's history does not have yet; then it is believed
