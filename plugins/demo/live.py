@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import anyio
 from markets import MARKETS
-from tape import SECOND_US, Drip, Tape
+from tape import Drip, Tape
 
+from timebase.model.timerange import SECOND_US
 from timebase.sdk import FeedKind, Stream, Subscription, SymbolNotFound, Unsupported
 
 Drips = dict[Subscription, Drip]

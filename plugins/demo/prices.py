@@ -23,13 +23,13 @@ from markets import Market, dividend_days
 from numpy.typing import NDArray
 from sessions import DAY_MINUTES, FULL_MINUTES, Session, sessions
 
+from timebase.model.timerange import MINUTE_US
 from timebase.sdk import Interval
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Hashes = NDArray[np.uint64]
 
-MINUTE_US = 60_000_000
 FIRST_MINUTE = 10_957 * DAY_MINUTES  # 2000-01-01T00:00Z
 BLOCK_MINUTES = 65_536  # made at once: six columns of this length still fit a processor's cache
 BATCH_ROWS = 65_536

@@ -8,10 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from markets import MARKETS, Market
 
+from timebase.model.timerange import DAY_US, MINUTE_US
 from timebase.sdk import Bars, CorporateAction, HistoryRequest, Instrument, Provider, Stream, SymbolNotFound
-
-MINUTE_US = 60_000_000
-DAY_US = 1440 * MINUTE_US
 
 
 class Demo(Provider):

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from markets import Market
 from numpy.typing import NDArray
-from prices import MINUTE_US, Columns, Floats, Ints, Question, bars, bits, hashed
+from prices import Columns, Floats, Ints, Question, bars, bits, hashed
 
+from timebase.model.timerange import MINUTE_US, SECOND_US
 from timebase.sdk import Interval
 
-SECOND_US = 1_000_000
 MOST = 128  # trades of a minute, and more than there are: numbers of trades count by it
 
 _SECOND, _TRADE, _KNOT = range(5, 8)  # what a hash is for; `prices` has those before

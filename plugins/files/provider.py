@@ -14,6 +14,7 @@ from layout import Layout, parse_layout
 from naming import Found
 
 from timebase.model.instrument import classify
+from timebase.model.timerange import DAY_US
 from timebase.sdk import (
     AssetClass,
     Bars,
@@ -27,7 +28,6 @@ from timebase.sdk import (
 )  # fmt: skip
 
 EPOCH = date(1970, 1, 1)
-DAY_US = 86_400_000_000
 
 
 class Files(Provider):

@@ -19,10 +19,11 @@ from layout import PRICES, USUAL_NAMES, Column, Layout
 from naming import Found
 from times import NotATime, clock_of, opening_us, wanted_form
 
+from timebase.model.timerange import DAY_US
 from timebase.sdk import Bars, Interval, Malformed
 
 PAGE_ROWS = 65_536
-SPARE_US = 3 * 86_400_000_000  # between a file's clock and the opening in UTC lie less than so much and an interval
+SPARE_US = 3 * DAY_US  # between a file's clock and the opening in UTC lie less than so much and an interval
 NUMBERS = (*PRICES, "volume")
 OURS = ("time", *NUMBERS)
 MISSING = ["", "null", "NULL", "Null", "None", "NA", "N/A", "n/a", "-", "."]  # written where there is no value

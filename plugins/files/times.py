@@ -13,9 +13,9 @@ from layout import ISO, OF_DAY, SINCE_EPOCH, Layout
 from naming import Found
 
 from timebase.model.interval import MONDAY_US
+from timebase.model.timerange import DAY_US
 from timebase.sdk import Interval
 
-DAY_US = 86_400_000_000
 WEEK_US = 7 * DAY_US
 
 _DATE_CODES = re.compile(r"%[YyCmbBhdejDFscxGgUWuwV]")

@@ -16,6 +16,7 @@ import anyio
 import pytest
 from anyio.to_thread import run_sync
 from recorded.binance import Exchange
+from recorded.rehearsed import heard, run_rehearsal
 from recorded.sockets import BinanceStreams, open_sockets, recorded_frames
 from recorded.vendor import Vendor, nobody_listens, open_vendor
 
@@ -25,7 +26,7 @@ from timebase.model.feed import FeedKind
 from timebase.sdk import BUY, SELL, Malformed, SymbolNotFound
 from timebase.sdk.contract import check_stream
 from timebase.sdk.entrypoint import load_provider
-from timebase.sdk.rehearsal import Heard, Rehearsal, open_rehearsal
+from timebase.sdk.rehearsal import Heard, Rehearsal
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # python-binance names what websockets has deprecated
@@ -74,13 +75,7 @@ def market() -> Iterator[Market]:
 
 def rehearse(market: Market, act: Callable[[Rehearsal], Awaitable[None]], **options: Any) -> None:
     """Run the provider's stream with `act` in the core's place."""
-
-    async def main() -> None:
-        with anyio.fail_after(2 * PATIENCE_S):
-            async with open_rehearsal(market.provider(**options)) as core:
-                await act(core)
-
-    anyio.run(main, backend="asyncio")
+    run_rehearsal(market.provider(**options), act, 2 * PATIENCE_S)
 
 
 def trade(id_: int, at_ms: int = FIRST_MS, native: str = "BTCUSDT") -> str:
@@ -89,13 +84,6 @@ def trade(id_: int, at_ms: int = FIRST_MS, native: str = "BTCUSDT") -> str:
         "m": True, "M": True,
     }  # fmt: skip
     return json.dumps({"stream": f"{native.lower()}@trade", "data": data})
-
-
-async def heard(core: Rehearsal, wanted: Callable[[Heard], bool]) -> Heard:
-    """The next that `wanted` says yes to; all else is passed over."""
-    while not wanted(found := await core.next()):
-        pass
-    return found
 
 
 def is_up(found: Heard) -> bool:

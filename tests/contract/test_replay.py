@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recorded.rehearsed import heard, run_rehearsal
 from recorded.sockets import recorded_frames
 
 from timebase.house import MANIFESTS, PLUGINS
@@ -28,7 +29,7 @@ from timebase.replay import channels
 from timebase.sdk import HistoryRequest, Interval, Malformed, SymbolNotFound, Unsupported, Upstream
 from timebase.sdk.contract import check, check_stream
 from timebase.sdk.entrypoint import load_provider
-from timebase.sdk.rehearsal import Heard, Rehearsal, open_rehearsal
+from timebase.sdk.rehearsal import Rehearsal
 
 ENTRYPOINT = f"{PLUGINS}/replay/provider.py:Replay"
 Replay = load_provider(ENTRYPOINT)
@@ -239,12 +240,7 @@ def test_every_trade_lies_in_the_period_that_the_interval_says(at_us: int, inter
 
 
 def rehearse(folder: Path, act: Callable[[Rehearsal], Awaitable[None]]) -> None:
-    async def main() -> None:
-        with anyio.fail_after(PATIENCE_S):
-            async with open_rehearsal(Replay(cache_dir=folder)) as core:
-                await act(core)
-
-    anyio.run(main, backend="asyncio")
+    run_rehearsal(Replay(cache_dir=folder), act, PATIENCE_S)
 
 
 @pytest.fixture
@@ -261,12 +257,6 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def tape(tmp_path: Path) -> Tape:
     return Tape("BTC-USDT", str(write_csv(tmp_path / "btc.csv", rows())))
-
-
-async def heard(core: Rehearsal, wanted: Callable[[Heard], bool]) -> Heard:
-    while not wanted(found := await core.next()):
-        pass
-    return found
 
 
 async def until(desk: Desk, holds: Callable[[ReplayState], bool]) -> ReplayState:

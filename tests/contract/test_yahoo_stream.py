@@ -6,9 +6,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 import yfinance
+from recorded.rehearsed import heard, run_rehearsal
 from recorded.vendor import Answer, Seen, Vendor, open_vendor
 from recorded.yahoo import CHART, TOO_MANY, Yahoo
 
@@ -19,7 +19,7 @@ from timebase.model.timerange import MINUTE_US, to_us
 from timebase.sdk import Bars, Interval, RateLimited, SymbolNotFound, Unsupported
 from timebase.sdk.contract import check_stream
 from timebase.sdk.entrypoint import load_provider
-from timebase.sdk.rehearsal import Heard, Rehearsal, open_rehearsal
+from timebase.sdk.rehearsal import Rehearsal
 
 YahooFinance = load_provider(f"{PLUGINS}/yahoo-finance/provider.py:YahooFinance")
 
@@ -140,19 +140,7 @@ def rehearse(
         cache_dir=cache,
         ask_to_spend=(account or Account()).spend,
     )
-
-    async def main() -> None:
-        with anyio.fail_after(PATIENCE_S):
-            async with open_rehearsal(provider) as core:
-                await act(core)
-
-    anyio.run(main, backend="asyncio")
-
-
-async def heard(core: Rehearsal, wanted: Callable[[Heard], bool]) -> Heard:
-    while not wanted(found := await core.next()):
-        pass
-    return found
+    run_rehearsal(provider, act, PATIENCE_S)
 
 
 def test_a_feed_comes_up_with_its_first_poll_closed_and_forming_bars_follow(yahoo: Yahoo, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ with TIMEBASE_TEST_DATABASE_URL it is always one on the server which that names.
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,6 +25,13 @@ from e2e.stubs import Stub
 
 HAS_EMBEDDED = "TIMEBASE_TEST_DATABASE_URL" not in os.environ
 ServerMaker = Callable[..., AbstractContextManager[Server]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heeds_interrupts() -> None:
+    """A shell lets what it starts in the background ignore SIGINT, and so would every server and command from here."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

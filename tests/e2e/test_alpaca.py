@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -76,20 +77,19 @@ def test_the_stock_sdk_gets_every_kind_of_message(
             stub.play(
                 {"quotes": ours, "time": [NOON_US], "bid": [9.5], "bid_size": [1.0], "ask": [9.6], "ask_size": [2.0]}
             )
-            _wait(lambda: _kinds(printed()) >= {"Trade", "Quote", "Bar"})
+            _wait(lambda: _kinds(printed()) >= {"Trade", "Quote"} and _noon(printed()))
             stub.trade(ours, (NOON_US + 3, 8.0, 1.0, 4))  # too late for its minute
-            _wait(lambda: any('"low": 8.0, "close": 8.0' in line for line in printed()))
+            _wait(lambda: len(_noon(printed())) == 2)
             told = [json.loads(line) for line in printed() if line.startswith("[")]
+            closed, updated = _noon(printed())
     trades = [each for name, each in told if name == "Trade"]
     assert [(each["symbol"], each["id"], each["price"]) for each in trades[:3]] == [
         (symbol, 1, 9.0), (symbol, 2, 10.0), (symbol, 3, 12.0)
     ]  # fmt: skip
-    minutes = [each for name, each in told if name == "Bar" and each["trade_count"] in {2, 3}]
-    closed = next(each for each in minutes if each["trade_count"] == 2)
     assert (closed["open"], closed["high"], closed["low"], closed["close"], closed["volume"]) == (10, 12, 10, 12, 3)
     assert closed["vwap"] == pytest.approx(32 / 3)
-    updated = next(each for each in minutes if each["low"] == 8.0)
-    assert (updated["timestamp"], updated["volume"]) == (closed["timestamp"], 4.0)
+    assert closed["trade_count"] == 2
+    assert (updated["timestamp"], updated["low"], updated["volume"]) == (closed["timestamp"], 8.0, 4.0)
 
 
 def test_a_wrong_secret_is_refused_and_nothing_is_subscribed(home: Path, serving: ServerMaker, tmp_path: Path) -> None:
@@ -104,6 +104,12 @@ def test_a_wrong_secret_is_refused_and_nothing_is_subscribed(home: Path, serving
 
 def _kinds(lines: list[str]) -> set[str]:
     return {json.loads(line)[0] for line in lines if line.startswith("[")}
+
+
+def _noon(lines: list[str]) -> list[dict[str, Any]]:
+    """What was told of the minute from noon on; the day, which is told as it grows, opens otherwise."""
+    told = (json.loads(line) for line in lines if line.startswith("["))
+    return [each for name, each in told if name == "Bar" and each["open"] == 10.0]
 
 
 def _wait(condition: Callable[[], object]) -> None:

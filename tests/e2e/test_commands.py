@@ -97,8 +97,8 @@ async def test_a_command_that_is_interrupted_stops_the_server_that_it_started(ho
     running = _start("get", "ALONE-USD", *ASK_WEEK, cwd=home, environ=_alone(home))
     await until(stub.seen)
     running.send_signal(signal.SIGINT)
-    running.communicate(timeout=30)
-    assert running.returncode == 130
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == 130, said.decode()
     assert not (home / "data" / "postgres" / "postmaster.pid").exists()
 
 

@@ -2,6 +2,7 @@
 
 import trio
 
+from timebase.actors import RUNNING
 from timebase.api.access import is_trusted
 from timebase.api.exchange import Asked, Desk, Reply, json_reply
 from timebase.api.parse import parse_query
@@ -12,7 +13,6 @@ from timebase.model.receipt import Attempt
 from timebase.model.timerange import SECOND_US
 
 PING_S = 2.0  # a database that needs longer than this for `SELECT 1` cannot be said to answer
-RUNNING = "running"
 WELL = frozenset({"ready", "starting", "disabled", "waiting"})  # waiting: for an option or a secret that is not set
 
 

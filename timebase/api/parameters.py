@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 from timebase.api.times import FORMS, PATTERN
 from timebase.errors import BadParameter
 from timebase.history.adjust import WHICH
+from timebase.history.reader import MAX_BARS
 from timebase.model.instrument import AssetClass, canonical_symbol
 from timebase.model.interval import Interval, parse_interval
 
@@ -111,7 +112,6 @@ MAX_SYMBOL = 64
 _REST = r"[A-Za-z0-9^=.$#&@!*:+_-]"
 SYMBOL_PATTERN = rf"[A-Za-z0-9^=$#&@!*]{_REST}*(/{_REST}+)*"  # the slash: of pairs whose quote nobody knows
 SLUG_PATTERN = r"[a-z0-9][a-z0-9-]{0,63}"
-MAX_BARS = 1_000_000
 MAX_CURSOR = 1_000
 FORMATS = ("json", "rows", "ndjson", "csv", "arrow", "arrow-stream", "parquet", "msgpack")
 TIMES = ("ms", "s", "iso")

@@ -21,11 +21,11 @@ from timebase.model.bars import COLUMNS, Bars
 from timebase.model.timerange import SECOND_US
 
 PIECE = 65_536  # bars rendered at once: 3 MB of JSON, 1 ms for a column of it; up to here a body is kept whole
+NUMPY = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 DTYPES = {"time": "<i8", **dict.fromkeys(COLUMNS[1:-1], "<f8"), "flags": "<i2"}
 
 _UNIT_US = {"ms": 1_000, "s": SECOND_US}
 _ISO = "%Y-%m-%dT%H:%M:%SZ"
-_NUMPY = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 Piece = bytes | memoryview
 Receipt = Mapping[str, str]
@@ -53,11 +53,11 @@ def fingerprint(bars: Bars) -> bytes:
 def _json(bars: Bars, times: str, _: Receipt) -> Iterator[Piece]:
     columns = dict(zip(COLUMNS, (_times(bars.time, times), *bars.columns()[1:]), strict=True))
     if len(bars) <= PIECE:
-        yield orjson.dumps(columns, option=_NUMPY)
+        yield orjson.dumps(columns, option=NUMPY)
         return
     for name, column in columns.items():
         yield b'%s"%s":[' % (b"{" if name == "time" else b",", name.encode())
-        yield from _joined(orjson.dumps(column[at : at + PIECE], option=_NUMPY) for at in range(0, len(bars), PIECE))
+        yield from _joined(orjson.dumps(column[at : at + PIECE], option=NUMPY) for at in range(0, len(bars), PIECE))
         yield b"]"
     yield b"}"
 

@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from timebase.api.negotiate import Form
+from timebase.api.render import NUMPY, Receipt
 from timebase.model.ticks import Quotes, Trades
 from timebase.model.timerange import SECOND_US
 
@@ -22,10 +23,8 @@ COLUMNS: Mapping[type, tuple[str, ...]] = {
     Quotes: ("time", "bid", "bid_size", "ask", "ask_size"),
 }
 _ISO = "%Y-%m-%dT%H:%M:%S%.6fZ"
-_NUMPY = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 Ticks = Trades | Quotes
-Receipt = Mapping[str, str]
 
 
 def render(ticks: Ticks, form: Form, receipt: Receipt) -> bytes:
@@ -66,7 +65,7 @@ def _timed(ticks: Ticks) -> pl.DataFrame:
 
 
 def _json(ticks: Ticks, times: str, _: Receipt) -> bytes:
-    return orjson.dumps(_columns(ticks, times), option=_NUMPY)
+    return orjson.dumps(_columns(ticks, times), option=NUMPY)
 
 
 def _rows(ticks: Ticks, times: str, _: Receipt) -> bytes:

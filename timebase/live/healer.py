@@ -18,17 +18,15 @@ from timebase.errors import NotSupported, RequestError, StoreUnavailable, TimeBa
 from timebase.history.answer import Completion
 from timebase.live.settings import LiveSettings
 from timebase.model.bars import Bars
-from timebase.model.demand import Question
+from timebase.model.demand import BACKFILL, Question
 from timebase.model.feed import Feed
 from timebase.model.interval import Interval
 from timebase.model.receipt import Attempt
 from timebase.model.series import Series
-from timebase.model.timerange import DAY_US, SECOND_US, Ranges, TimeRange
+from timebase.model.timerange import DAY_US, EVER, SECOND_US, Ranges, TimeRange
 
 log = logging.getLogger(__name__)
 
-BACKFILL = "backfill"
-LONG_AGO_US = -(10**15)
 STORE_RETRY_S = 5.0
 PATIENCE_TRIES = 3  # for a bar that the vendor's history does not have yet; then it is believed
 RECENT_US = 60 * SECOND_US  # a period that ended longer ago has its bar, if there is one
@@ -156,7 +154,7 @@ class Healer:
             await trio.sleep(STORE_RETRY_S)
             return
         debt.unknown_from_us = None
-        before = settled & Ranges((TimeRange(LONG_AGO_US, joined_us),))
+        before = settled & Ranges((TimeRange(EVER.start_us, joined_us),))
         earliest_us = joined_us - self._settings.heal_back_days * DAY_US
         last_us = before.parts[-1].end_us if before else joined_us
         start_us = debt.series.interval.floor_us(max(last_us, earliest_us))
@@ -169,7 +167,7 @@ class Healer:
 
     def _due(self, debt: Debt) -> Ranges:
         over_us = debt.series.interval.floor_us(self._clock() - self._late_us(debt))
-        return debt.ranges & Ranges((TimeRange(LONG_AGO_US, over_us),))
+        return debt.ranges & Ranges((TimeRange(EVER.start_us, over_us),))
 
     def _next_s(self, debt: Debt) -> float:
         interval = debt.series.interval

@@ -7,6 +7,8 @@ from timebase.model.interval import Interval
 from timebase.model.series import Series
 from timebase.model.timerange import EVER, TimeRange
 
+BACKFILL = "backfill"  # the reason of what heals a gap: its bars say so themselves
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -24,7 +26,7 @@ class Question:
     provider: str | None = None  # only this one
     as_of_us: int | None = None
     refresh: bool = False  # ask the provider even for what is covered
-    reason: str = "history"  # why it is fetched: history | live (a period that is just over) | backfill (a gap heals)
+    reason: str = "history"  # why it is fetched: history | live (a period that is just over) | BACKFILL
 
 
 @dataclass(frozen=True, slots=True)

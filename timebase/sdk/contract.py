@@ -28,13 +28,12 @@ from timebase.model.timerange import DAY_US, to_datetime
 from timebase.sdk.answering import answer_history, call, typed
 from timebase.sdk.bars import NAMES, Bars
 from timebase.sdk.provider import HistoryRequest, Part, Provider
-from timebase.sdk.stream_contract import check_stream
+from timebase.sdk.stream_contract import UNKNOWN_SYMBOL, check_stream
 from timebase.wire.instruments import ACTION_KINDS
 
 __all__ = ["check", "check_stream"]
 
 CLOSE_S = 5.0
-UNKNOWN_SYMBOL = "NO-SUCH-SYMBOL"
 
 
 class Given:

@@ -11,11 +11,10 @@ import numpy as np
 
 from timebase.model.bars import Bars, Batch, Flag, Outcome
 from timebase.model.interval import Interval
-from timebase.model.timerange import DAY_US, HOUR_US, Ranges, TimeRange
+from timebase.model.timerange import DAY_US, EVER, HOUR_US, Ranges, TimeRange
 
 REFUSED_FOR_US = DAY_US  # what the validator refused is asked for again after this
 
-LONG_AGO_US = 1_000_000 * DAY_US  # before everything that is stored
 
 Mark = tuple[Outcome, int]  # outcome, and for REFUSED the hour it was noted in (else 0)
 _NOTHING = Ranges()
@@ -69,7 +68,7 @@ class Ledger:
 
     def since(self, start_us: int, now_us: int) -> "Ledger":
         """The ledger that has forgotten everything before that instant."""
-        return self.without(Ranges((TimeRange(-LONG_AGO_US, start_us),)), now_us)
+        return self.without(Ranges((TimeRange(EVER.start_us, start_us),)), now_us)
 
     def without(self, gone: Ranges, now_us: int) -> "Ledger":
         """The ledger that knows nothing of `gone`."""

@@ -6,11 +6,9 @@ import numpy as np
 
 from timebase.errors import Malformed, ProviderError
 from timebase.model.bars import Bars, Batch, Flag, Outcome
-from timebase.model.demand import Demand
+from timebase.model.demand import BACKFILL, Demand
 from timebase.model.instrument import CorporateAction
 from timebase.model.timerange import SECOND_US, TimeRange
-
-BACKFILL = "backfill"  # the reason of a demand that heals a gap: its bars say so themselves
 
 
 @dataclass(slots=True)
