@@ -1,14 +1,13 @@
 """One who follows a real server's stream and keeps what it was told, also from one connection to the next."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import trio
 from e2e.running import Server, until
 from integration.listener import Client, connected
-from websockets.protocol import OPEN
 
 from timebase.model.bars import Bars
 
@@ -30,8 +29,9 @@ class Follower:
             self.client = client
             try:
                 await client.say({"action": "subscribe", **subscription})
-                while client.protocol.state is OPEN:
-                    self.told += await client.events()
+                with suppress(trio.EndOfChannel):
+                    while True:
+                        self.told += await client.events()
             finally:
                 self.client = None
 
@@ -64,7 +64,7 @@ def values_of(event: Event) -> Values:
     return event["open"], event["high"], event["low"], event["close"], event["volume"]
 
 
-def by_minute(events: Iterable[Event]) -> dict[int, Values]:
+def by_opening(events: Iterable[Event]) -> dict[int, Values]:
     """The last word about each bar, by its opening instant in µs."""
     return {event["time"] * 1000: values_of(event) for event in events}
 

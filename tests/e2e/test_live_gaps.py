@@ -4,7 +4,7 @@ from pathlib import Path
 
 from e2e.asked import ask, bars_of
 from e2e.conftest import ServerMaker
-from e2e.followers import Follower, by_minute, following, rows_of
+from e2e.followers import Follower, by_opening, following, rows_of
 from e2e.ledger import settled
 from e2e.live_stubs import LiveStub, Row
 from e2e.running import Server, asking
@@ -88,9 +88,9 @@ async def _compare(server: Server, follower: Follower, stub: LiveStub) -> None:
     assert follower.states(BARS) == ["connecting", "live", "down", "live", "quiet", "live"]
     missing = [event["time"] * 1000 for event in follower.bars(BARS, "missing")]
     assert missing == [minute(0), minute(3), minute(4), minute(5)]
-    healed = by_minute(follower.bars(BARS, "backfilled"))
+    healed = by_opening(follower.bars(BARS, "backfilled"))
     assert healed == {at: truth()[at] for at in missing}
-    closed = by_minute(follower.bars(BARS, "closed"))
+    closed = by_opening(follower.bars(BARS, "closed"))
     assert closed == {at: values for at, values in truth().items() if at not in missing}
     assert all(event["volume"] for event in follower.bars(BARS, "forming", "closed", "revised", "backfilled"))
 

@@ -42,13 +42,15 @@ class Client:
                 await self.stream.send_all(data)
 
     async def frame(self) -> Frame:
-        """The next one with data."""
+        """The next one with data. Raises: EndOfChannel when there is none."""
         with trio.fail_after(20):
             while True:
                 while self.frames:
                     frame = self.frames.pop(0)
                     if frame.opcode in {Opcode.TEXT, Opcode.BINARY}:
                         return frame
+                if self.protocol.state is CLOSED:
+                    raise trio.EndOfChannel
                 await self._pump()
 
     async def events(self) -> list[dict[str, Any]]:

@@ -102,7 +102,16 @@ class Topics(Protocol):
 class Healing(Protocol):
     """Who fetches what a feed missed; see live/healer.py."""
 
-    def owe(self, feed: Feed, interval: Interval, from_us: int | None, joined_us: int, *, has_traded: bool) -> None: ...
+    def owe(
+        self,
+        feed: Feed,
+        interval: Interval,
+        from_us: int | None,
+        joined_us: int,
+        *,
+        has_traded: bool,
+        event_now_us: Callable[[], int],
+    ) -> None: ...
     def facts(self, feed: Feed) -> Sequence[Mapping[str, object]]: ...
 
 
@@ -188,9 +197,8 @@ class Feeds:
             line.note_up(word.received_us)
             self._become(line, FeedState.LIVE)
         if word.pulse_us is not None and line.down_us is None:
-            line.note_pulse(word.received_us)
+            line.note_pulse(word.received_us, word.pulse_us)
             self._joined(line, word.pulse_us)
-            line.heard_us = max(word.pulse_us, line.heard_us or 0)
 
     # --- what the API shows ---
 
@@ -459,7 +467,9 @@ class Feeds:
             if channel.interval.end_us(channel.interval.floor_us(joined_us)) <= line.event_now_us():
                 return
             from_us = joined_us
-        self._healer.owe(line.feed, channel.interval, from_us, joined_us, has_traded=has_traded)
+        self._healer.owe(
+            line.feed, channel.interval, from_us, joined_us, has_traded=has_traded, event_now_us=line.event_now_us
+        )
 
     def _owe_meanwhile(self, line: Line) -> None:
         """It is up, and there is nothing to hear yet: what was missed until now need not wait for that."""
@@ -469,7 +479,10 @@ class Feeds:
         for channel in line.channels:
             from_us = self._good_until.get(channel)
             if from_us is not None and channel.interval is not None:
-                self._healer.owe(line.feed, channel.interval, from_us, self._clock(), has_traded=False)
+                self._healer.owe(
+                    line.feed, channel.interval, from_us, line.event_now_us(), has_traded=False,
+                    event_now_us=line.event_now_us,
+                )  # fmt: skip
 
     # --- judged ---
 

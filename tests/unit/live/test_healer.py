@@ -8,7 +8,7 @@ from unit.live.fakes import BARS, BTC, TRADES, FakeProvider, World, missing, spa
 from timebase.errors import AllProvidersFailed, NotSupported, Upstream
 from timebase.model.feed import parse_channel
 from timebase.model.interval import Interval
-from timebase.model.timerange import MINUTE_US, Ranges
+from timebase.model.timerange import DAY_US, MINUTE_US, Ranges
 
 COLLECTED = parse_channel("bars:BTC-USDT:1m@binance")
 
@@ -159,6 +159,20 @@ async def test_what_cannot_be_is_not_tried_again(autojump_clock):
         await trio.sleep(600)
         assert len(world.historian.asked) == 1
         assert "has no historical_data" in world.feeds.facts()[0]["healing"][0]["reason"]
+
+
+async def test_a_tape_is_asked_for_what_it_has_played(autojump_clock):
+    world = World()
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        joined = world.minute - DAY_US
+        world.tick(event_us=joined + MINUTE_US // 2)
+        await trio.sleep(20)
+        assert world.historian.asked == []
+        world.say(pulse_us=joined + MINUTE_US)
+        await trio.sleep(2)
+        assert world.historian.ranges() == [span(joined, joined + MINUTE_US)]
 
 
 async def test_what_history_leaves_open_is_still_owed(autojump_clock):
