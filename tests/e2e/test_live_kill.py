@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from random import Random
 
-import httpx
 import psutil
 import pytest
 import trio
@@ -14,15 +13,14 @@ from e2e.conftest import ServerMaker
 from e2e.followers import SETTLING, Follower, Values, by_opening, rows_of, values_of
 from e2e.ledger import recorded, stored
 from e2e.live_stubs import Row
-from e2e.running import Server, asking, is_ready, states, until
+from e2e.running import Server, is_ready, states, until
+from e2e.tapes import REPLAY, only_replay, put_in, write_tape
 
 from timebase.aggregation.rebuild import rebuild
-from timebase.house import MANIFESTS
 from timebase.model.interval import Interval
 from timebase.model.ticks import Trades
 from timebase.model.timerange import MINUTE_US, SECOND_US
 
-REPLAY = "/api/v1/replay"
 RUN_OUT_US = 2 * MINUTE_US  # the tape's clock goes on behind the last trade
 LATENESS_US = SECOND_US // 2
 TOLERANCE = 1e-9  # of volumes, which may be added up in another order
@@ -47,20 +45,6 @@ def made_week(seed: int = 8) -> list[Row]:
         price = max(1.0, price + random.choice((-0.5, 0.0, 0.25, 0.5)))
         rows.append((at, price, random.randrange(1, 1_000) / 8, number))
     return rows
-
-
-@pytest.fixture
-def stage(home: Path) -> Path:
-    """A home whose only provider is the replay."""
-    (home / "manifests" / "replay").mkdir(parents=True)
-    config = (MANIFESTS / "replay" / "config.yaml").read_text()
-    (home / "manifests" / "replay" / "config.yaml").write_text(config)
-    return home
-
-
-def write_tape(file: Path, rows: list[Row]) -> Path:
-    file.write_text("\n".join(["time,price,size,id", *(",".join(map(repr, row)) for row in rows)]))
-    return file
 
 
 def truth_of(rows: list[Row], interval: Interval) -> dict[int, Values]:
@@ -122,41 +106,44 @@ def _moments(rows: list[Row], n: int, seed: int) -> Iterator[int]:
     return (begin_us + int(length_us * (k + random.random()) / n) for k in range(n))
 
 
-async def _put(server: Server, **order: object) -> None:
-    async with asking(server) as client:
-        reply: httpx.Response = await client.put(REPLAY, json=order)
-        assert reply.status_code == 200, reply.text
-
-
 @pytest.mark.shared
 async def test_what_a_recorded_night_leaves_is_the_same_however_often_plugin_and_core_are_killed(
-    stage: Path, serving: ServerMaker, shared_data: Path
+    home: Path, serving: ServerMaker, shared_data: Path
 ) -> None:
     rows = recorded_night(shared_data)
     assert len(rows) == 19_904
-    await _play_and_kill(stage, serving, rows, speed=60, intervals=[Interval.M1, Interval.M5], seed=1)
+    await _play_and_kill(home, serving, rows, speed=90, intervals=[Interval.M1, Interval.M5], kills=4, seed=1)
 
 
 async def test_what_a_week_leaves_is_the_same_however_often_plugin_and_core_are_killed(
-    stage: Path, serving: ServerMaker
+    home: Path, serving: ServerMaker
 ) -> None:
     rows = made_week()
     intervals = [each for each in Interval if each not in (Interval.W1, Interval.MO1)]
-    await _play_and_kill(stage, serving, rows, speed=50_000, intervals=intervals, seed=2)
+    await _play_and_kill(home, serving, rows, speed=150_000, intervals=intervals, kills=2, seed=2)
 
 
 async def _play_and_kill(
-    stage: Path, serving: ServerMaker, rows: list[Row], *, speed: float, intervals: list[Interval], seed: int
+    home: Path,
+    serving: ServerMaker,
+    rows: list[Row],
+    *,
+    speed: float,
+    intervals: list[Interval],
+    kills: int,
+    seed: int,
 ) -> None:
-    tape = write_tape(stage / "tape.csv", rows)
+    """Every other kill is of the core; the replay goes on five seconds before each."""
+    only_replay(home)
+    tape = write_tape(home / "tape.csv", rows)
     channels = {interval: f"bars:BTC-USDT:{interval}@replay" for interval in intervals}
-    with serving(stage, lateness_s=LATENESS_US / SECOND_US) as server:
-        await _put(server, tapes=f"BTC-USDT={tape}", speed=speed, state="playing")
+    with serving(home, lateness_s=LATENESS_US / SECOND_US) as server:
+        await put_in(server, tapes=f"BTC-USDT={tape}", speed=speed, state="playing")
         doom = Doom(server, [*channels.values(), "trades:BTC-USDT@replay"], rows[0][0])
-        kills: list[Callable[[], Awaitable[None]]] = [doom.kill_the_plugin, doom.kill_the_core] * 2
+        weapons: list[Callable[[], Awaitable[None]]] = [doom.kill_the_plugin, doom.kill_the_core] * (kills // 2)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(doom.follow)
-            for kill, moment in zip(kills, _moments(rows, len(kills), seed), strict=True):
+            for kill, moment in zip(weapons, _moments(rows, kills, seed), strict=True):
                 await until(lambda moment=moment: doom.is_past(moment), 60)
                 await kill()
             await until(doom.has_ended, 60)

@@ -232,7 +232,7 @@ class Hub:
                 self._publish_bars(update, durable)
         for word in batch.words:
             self._watch.hear(word)
-        if durable.commit_id is not None:
+        if durable.commit_id is not None and durable.is_last:
             self._commit_id = max(self._commit_id, durable.commit_id)
             self._is_shown.unpark_all()
 

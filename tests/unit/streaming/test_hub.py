@@ -387,6 +387,16 @@ async def test_the_hub_lets_its_failure_out() -> None:
         await run_hub(live_out, past_in, hub)
 
 
+async def test_a_commit_is_shown_with_the_last_of_the_batches_that_share_it(autojump_clock: MockClock) -> None:
+    hub = new_hub()
+    hub.publish(replace(trades(1, 3, commit_id=7), is_last=False))
+    with trio.move_on_after(1) as waited:
+        await hub.shown(7)
+    assert waited.cancelled_caught
+    hub.publish(trades(4, 2, commit_id=7))
+    await hub.shown(7)
+
+
 async def test_an_empty_batch_shows_nothing() -> None:
     hub = new_hub()
     with hub.follow(TRADES, BARS) as follower:
