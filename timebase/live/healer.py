@@ -150,7 +150,7 @@ class Healer:
                 await self._look_up(debt)
                 due = self._due(debt)
                 if due:
-                    await self._pay_now(debt, due)
+                    await self._pay_now(debt, Ranges(due.parts[-1:]))  # what cannot be had does not hold up the newest
                 elif debt.ranges:
                     await trio.sleep(self._next_s(debt))
         finally:
@@ -158,7 +158,7 @@ class Healer:
             del self._debts[debt.series.id]
 
     async def _look_up(self, debt: Debt) -> None:
-        """Where the last closed bar before the join ended: from there on all is owed."""
+        """What lacks between the first bar that is kept and the join: also what was owed when the server stopped."""
         joined_us = debt.unknown_from_us
         if joined_us is None:
             return
@@ -171,10 +171,10 @@ class Healer:
         debt.unknown_from_us = None
         before = settled & Ranges((TimeRange(LONG_AGO_US, joined_us),))
         earliest_us = joined_us - self._settings.heal_back_days * DAY_US
-        last_us = before.parts[-1].end_us if before else joined_us
-        start_us = debt.series.interval.floor_us(max(last_us, earliest_us))
+        first_us = before.parts[0].start_us if before else joined_us
+        start_us = debt.series.interval.floor_us(max(first_us, earliest_us))
         if start_us < joined_us:
-            debt.ranges |= Ranges((TimeRange(start_us, joined_us),))
+            debt.ranges |= Ranges((TimeRange(start_us, joined_us),)) - settled
 
     def _late_us(self, debt: Debt) -> int:
         """How long after a period's end its bar can be had as history."""

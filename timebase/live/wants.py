@@ -53,9 +53,6 @@ class Wants:
             del self._left_at[channel]
         return self._collected | self._followers.keys() | self._left_at.keys()
 
-    def followers(self, channel: Channel) -> int:
-        return self._followers[channel]
-
     def is_followed(self, series: Series) -> bool:
         """Whether anybody looks at the bars of a series while they form."""
         channel = Channel(FeedKind.BARS, series.symbol, series.interval)
