@@ -66,6 +66,7 @@ class Player:
         self._order = ReplayOrder(serial=-1)
         self._deck = Deck({})
         self._clock = TapeClock(0, 1.0, False, anyio.current_time())
+        self._played_us = 0  # what is being handed on included: the server may have it before we have handed on all
         self._error = ""
         self._fed: set[Subscription] = set()  # the feeds that have been told they are up
         self._spent: set[Subscription] = set()  # those that were, with a tape that has been taken out
@@ -84,6 +85,10 @@ class Player:
                     await self._stream.changed()
         finally:
             self._write(is_last=True)
+
+    def played_us(self, order: ReplayOrder) -> int | None:
+        """Up to where the tape has been played; None while the order has not been obeyed."""
+        return self._played_us if order == self._order and self._deck.tapes else None
 
     # --- orders ---
 
@@ -121,6 +126,7 @@ class Player:
         before_us = self._deck.begin_us - 1 if self._deck.tapes else 0
         start_us = max(before_us, self._papers.start_us(order))
         self._clock = TapeClock(start_us, order.speed, order.is_playing, anyio.current_time())
+        self._played_us = max(start_us, self._papers.played_us(order))
 
     async def _wind(self, position_us: int) -> None:
         now_s = anyio.current_time()
@@ -130,6 +136,7 @@ class Player:
             await self._stream.down("the tape was wound forward", *self._fed)
             self._fed.clear()
         self._clock = TapeClock(position_us, self._clock.speed, self._clock.is_running, now_s)
+        self._played_us = position_us
 
     async def _end_all(self, reason: str) -> None:
         ended, self._fed, self._spent = self._fed | self._spent, set(), set()
@@ -165,6 +172,7 @@ class Player:
             await self._pulse(from_us, now_s, IDLE_PULSE_S)
             return
         until_us = self._deck.reached_us(from_us, min(self._clock.now_us(now_s), stop_us))
+        self._played_us = max(self._played_us, until_us)
         for feed in self._fed:
             tape = self._deck.tapes[feed.symbol]
             rows = tape.between(from_us, until_us)

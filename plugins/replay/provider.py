@@ -14,7 +14,7 @@ from typing import Any
 
 from papers import Papers
 
-from timebase.model.replay import Tape
+from timebase.model.replay import ReplayOrder, Tape
 from timebase.model.timerange import to_datetime
 from timebase.sdk import Bars, HistoryRequest, Provider, Stream, SymbolNotFound, Unsupported
 
@@ -22,13 +22,18 @@ from timebase.sdk import Bars, HistoryRequest, Provider, Stream, SymbolNotFound,
 class Replay(Provider):
     def setup(self) -> None:
         self._papers = Papers(self.cache_dir)
+        self._player: Any = None  # its type is loaded with numpy
         self._kept: dict[Tape, Any] = {}  # the tapes that questions were about
         self._lock = Lock()
 
     async def stream(self, stream: Stream) -> None:
         from player import Player
 
-        await Player(stream, self._papers, self.log).run()
+        self._player = Player(stream, self._papers, self.log)
+        try:
+            await self._player.run()
+        finally:
+            self._player = None
 
     def history(self, request: HistoryRequest) -> Iterator[Bars]:
         """Raises: SymbolNotFound without a tape; Unsupported behind the bars, for what has not been played yet."""
@@ -38,13 +43,19 @@ class Replay(Provider):
             raise SymbolNotFound(f"there is no tape of {request.symbol} in the replay")
         from rebuilt import rebuilt
 
-        trades, played_us = self._trades(tape), self._papers.played_us(order)
+        trades, played_us = self._trades(tape), self._played_us(order)
         begin_us = request.interval.end_us(request.interval.floor_us(int(trades.time[0])))
         if request.start_us < begin_us:
             request.warn(f"the tape of {request.symbol} begins at {to_datetime(int(trades.time[0])).isoformat()}")
         yield rebuilt(trades, request.interval, request.start_us, request.end_us, played_us)
         if request.end_us > request.interval.floor_us(played_us):
             raise Unsupported(f"the tape has been played up to {to_datetime(played_us).isoformat()} only")
+
+    def _played_us(self, order: ReplayOrder) -> int:
+        """The player knows best; what it has written is a quarter of a second old."""
+        player = self._player
+        told_us = None if player is None else player.played_us(order)
+        return self._papers.played_us(order) if told_us is None else told_us
 
     def _trades(self, tape: Tape) -> Any:  # noqa: ANN401 - its type is loaded with numpy
         from tapes import load_tape

@@ -22,15 +22,22 @@ _SETTLED = """
 SELECT lower(part), upper(part)
   FROM coverage c JOIN series s ON s.id = c.series_id JOIN instruments i ON i.id = s.instrument_id,
        unnest(c.ranges) AS part
- WHERE i.symbol = $1 AND c.outcome IN ('complete', 'empty')
+ WHERE i.symbol = $1 AND s.interval = $2 AND c.outcome IN ('complete', 'empty')
  ORDER BY 1
 """
 
 _BARS = """
 SELECT (extract(epoch FROM b.time) * 1000000)::bigint, b.open, b.high, b.low, b.close, b.volume, b.flags
   FROM bars b JOIN series s ON s.id = b.series_id JOIN instruments i ON i.id = s.instrument_id
- WHERE i.symbol = $1
+ WHERE i.symbol = $1 AND s.interval = $2
  ORDER BY b.time
+"""
+
+_TRADES = """
+SELECT (extract(epoch FROM t.time) * 1000000)::bigint, t.price, t.size, t.id
+  FROM trades t JOIN series s ON s.id = t.series_id JOIN instruments i ON i.id = s.instrument_id
+ WHERE i.symbol = $1
+ ORDER BY t.time, t.commit_id, t.place
 """
 
 
@@ -44,21 +51,27 @@ def postmaster_of(data_dir: Path) -> int:
     return int((data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[0])
 
 
-async def settled(server: Server, symbol: str) -> Ranges:
+async def settled(server: Server, symbol: str, interval: str = "1m") -> Ranges:
     """What the ledger says about which nothing more is to be asked."""
-    rows = await _with_connection(server, lambda connection: connection.fetch(_SETTLED, symbol))
+    rows = await _with_connection(server, lambda connection: connection.fetch(_SETTLED, symbol, interval))
     return Ranges.of(TimeRange(to_us(first), to_us(last)) for first, last in rows)
 
 
-async def stored(server: Server, symbol: str) -> Bars:
-    raw = await _with_connection(server, lambda connection: _copy(connection, _BARS, symbol))
+async def stored(server: Server, symbol: str, interval: str = "1m") -> Bars:
+    raw = await _with_connection(server, lambda connection: _copy(connection, _BARS, symbol, interval))
     frame = pl.read_csv(raw, has_header=False, new_columns=COLUMNS, schema_overrides=DTYPES)
     return Bars.of(*(frame[name].to_numpy() for name in COLUMNS))
 
 
-async def _copy(connection: asyncpg.Connection, query: str, symbol: str) -> BytesIO:
+async def recorded(server: Server, symbol: str) -> list[tuple[int, float, float, int]]:
+    """(time, price, size, id) of each trade, in the order in which they were told."""
+    rows = await _with_connection(server, lambda connection: connection.fetch(_TRADES, symbol))
+    return [tuple(row) for row in rows]
+
+
+async def _copy(connection: asyncpg.Connection, query: str, *given: str) -> BytesIO:
     out = BytesIO()
-    await connection.copy_from_query(query, symbol, output=out, format="csv")
+    await connection.copy_from_query(query, *given, output=out, format="csv")
     out.seek(0)
     return out
 

@@ -4,11 +4,15 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
 CODE = Path(__file__).parent / "live_stub" / "provider.py"
+
+
+Row: TypeAlias = tuple[int, float, float, int]
+"""Time, price, size and id of a trade."""
 
 
 class LiveStub:
@@ -47,13 +51,21 @@ class LiveStub:
         with (self.folder / "tape.jsonl").open("a") as tape:
             tape.write("".join(json.dumps(line) + "\n" for line in lines))
 
-    def trade(self, symbol: str, *rows: tuple[int, float, float, int]) -> None:
-        """(time, price, size, id) of each trade."""
+    def trade(self, symbol: str, *rows: Row) -> None:
         time, price, size, ids = (list(column) for column in zip(*rows, strict=True))
         self.play({"trades": symbol, "time": time, "price": price, "size": size, "id": ids})
 
+    def go_wrong(self, **fault: Any) -> None:
+        """From its next stream on: `raises`, a message, or `dies`; nothing: all is well again."""
+        (self.folder / "fault.json").write_text(json.dumps(fault))
+
+    def connections(self) -> int:
+        """How many streams it was asked for."""
+        path = self.folder / "connections"
+        return len(path.read_text()) if path.exists() else 0
+
     def wanted(self) -> list[list[list[str]]]:
-        """Each set of feeds that was wanted of it, in turn."""
+        """Each set of feeds that was wanted of it, in turn; an empty one when a stream ended."""
         path = self.folder / "subscriptions.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 

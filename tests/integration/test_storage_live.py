@@ -101,6 +101,13 @@ async def test_trades_without_a_number_are_never_taken_for_copies(store: Store) 
     assert len(await stored_trades(store)) == 6
 
 
+async def test_the_last_of_the_batches_that_share_a_commit_says_so(store: Store) -> None:
+    feed, tape = await a_feed(store), trades(100)
+    done = await store.put_live([ticked(feed, tape.pick(slice(at, at + 10))) for at in range(0, 100, 10)])
+    assert len({each.commit_id for each in done}) == 1
+    assert [each.is_last for each in done] == [False] * 9 + [True]
+
+
 async def test_one_delivery_is_made_once_however_often_it_is_tried(store: Store) -> None:
     feed, tape = await a_feed(store), trades(100, first_id=0)
     delivery = Delivery("me")

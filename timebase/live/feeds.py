@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from typing import Protocol
 
@@ -97,12 +98,22 @@ class Topics(Protocol):
     def bind(self, channel: Channel, provider: str | None) -> None: ...
     def tell_state(self, feed: Feed, state: FeedState, since_us: int, reason: str = "") -> None: ...
     def refuse(self, channel: Channel, code: str, message: str) -> None: ...
+    def followers(self, channel: Channel) -> int: ...
 
 
 class Healing(Protocol):
     """Who fetches what a feed missed; see live/healer.py."""
 
-    def owe(self, feed: Feed, interval: Interval, from_us: int | None, joined_us: int, *, has_traded: bool) -> None: ...
+    def owe(
+        self,
+        feed: Feed,
+        interval: Interval,
+        from_us: int | None,
+        joined_us: int,
+        *,
+        has_traded: bool,
+        event_now_us: Callable[[], int],
+    ) -> None: ...
     def facts(self, feed: Feed) -> Sequence[Mapping[str, object]]: ...
 
 
@@ -164,13 +175,13 @@ class Feeds:
 
     # --- heard from the road ---
 
-    def note(self, feed: Feed, received_us: int, event_us: int, n: int) -> None:
-        """So many rows of a feed are durable; the newest happened at `event_us`."""
+    def note(self, feed: Feed, received_us: int, event_us: int, n: int, *, oldest_us: int) -> None:
+        """So many rows of a feed are durable, the newest of `event_us`."""
         line = self._by_feed.get(feed.id)
         if line is None:
             return
         line.note_data(received_us, event_us)
-        self._joined(line, event_us, has_traded=True)
+        self._joined(line, event_us, oldest_us=oldest_us)
         if line.state is not FeedState.LIVE:
             self._become(line, FeedState.LIVE)
 
@@ -188,9 +199,8 @@ class Feeds:
             line.note_up(word.received_us)
             self._become(line, FeedState.LIVE)
         if word.pulse_us is not None and line.down_us is None:
-            line.note_pulse(word.received_us)
+            line.note_pulse(word.received_us, word.pulse_us)
             self._joined(line, word.pulse_us)
-            line.heard_us = max(word.pulse_us, line.heard_us or 0)
 
     # --- what the API shows ---
 
@@ -217,7 +227,7 @@ class Feeds:
 
     def _wanted_facts(self, channels: set[Channel]) -> dict[str, object]:
         return {
-            "followers": sum(self._wants.followers(channel) for channel in channels),
+            "followers": sum(self._hub.followers(channel) for channel in channels),
             "is_collected": any(self._wants.is_collected(channel) for channel in channels),
         }
 
@@ -438,14 +448,14 @@ class Feeds:
         for channel in line.channels:
             self._good_until.setdefault(channel, good_until_us)
 
-    def _joined(self, line: Line, event_us: int, *, has_traded: bool = False) -> None:
-        """The first sign of life of a connection: what was missed until then is owed."""
+    def _joined(self, line: Line, event_us: int, *, oldest_us: int | None = None) -> None:
+        """The first sign of life of a connection, which may be many trades: what was missed until then is owed."""
         if line.joined_us is None:
             line.join(event_us)
             for channel in line.channels:
-                self._owe(line, channel, event_us, has_traded=has_traded)
+                self._owe(line, channel, event_us, oldest_us=oldest_us)
 
-    def _owe(self, line: Line, channel: Channel, joined_us: int, *, has_traded: bool = False) -> None:
+    def _owe(self, line: Line, channel: Channel, joined_us: int, *, oldest_us: int | None = None) -> None:
         """The periods from where the channel was lost to the one in which it is there again, that one included.
 
         Nothing for who comes to a feed later than in its first period: what was before, it asks for itself.
@@ -455,11 +465,17 @@ class Feeds:
             from_us = max(from_us, joined_us - self._settings.heal_back_days * DAY_US)
         if channel.interval is None or line.feed is None:
             return
-        if from_us is None and not self._wants.is_collected(channel):
-            if channel.interval.end_us(channel.interval.floor_us(joined_us)) <= line.event_now_us():
+        owe = partial(
+            self._healer.owe, line.feed, channel.interval, has_traded=oldest_us is not None,
+            event_now_us=line.event_now_us,
+        )  # fmt: skip
+        if from_us is None:
+            if self._wants.is_collected(channel):
+                owe(from_us=None, joined_us=joined_us)
+            elif channel.interval.end_us(channel.interval.floor_us(joined_us)) <= line.event_now_us():
                 return
-            from_us = joined_us
-        self._healer.owe(line.feed, channel.interval, from_us, joined_us, has_traded=has_traded)
+            from_us = joined_us if oldest_us is None else oldest_us
+        owe(from_us=from_us, joined_us=joined_us)
 
     def _owe_meanwhile(self, line: Line) -> None:
         """It is up, and there is nothing to hear yet: what was missed until now need not wait for that."""
@@ -469,7 +485,10 @@ class Feeds:
         for channel in line.channels:
             from_us = self._good_until.get(channel)
             if from_us is not None and channel.interval is not None:
-                self._healer.owe(line.feed, channel.interval, from_us, self._clock(), has_traded=False)
+                self._healer.owe(
+                    line.feed, channel.interval, from_us, line.event_now_us(), has_traded=False,
+                    event_now_us=line.event_now_us,
+                )  # fmt: skip
 
     # --- judged ---
 

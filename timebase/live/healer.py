@@ -28,6 +28,7 @@ from timebase.model.timerange import DAY_US, EVER, SECOND_US, Ranges, TimeRange
 log = logging.getLogger(__name__)
 
 STORE_RETRY_S = 5.0
+TAPE_LOOK_S = 1.0
 PATIENCE_TRIES = 3  # for a bar that the vendor's history does not have yet; then it is believed
 RECENT_US = 60 * SECOND_US  # a period that ended longer ago has its bar, if there is one
 
@@ -53,10 +54,12 @@ class Debt:
     """What one series still lacks, and how it is going.
 
     `unknown_from_us`: where the feed joined, of a series whose last closed bar has still to be looked up. `traded`: the
-    opening instants of periods that must have a bar, or may have one that was not there yet.
+    opening instants of periods that must have a bar, or may have one that was not there yet. `event_now_us`: what time
+    it is for the feed, since a tape is years behind, and its history knows nothing of what was not played yet.
     """
 
     series: Series
+    event_now_us: Callable[[], int]
     ranges: Ranges = field(default_factory=Ranges)
     unknown_from_us: int | None = None
     traded: set[int] = field(default_factory=set)
@@ -89,13 +92,23 @@ class Healer:
         self._started: set[int] = set()
         self.outcomes: Counter[tuple[str, str]] = Counter()  # (provider, healed | given_up), of ranges
 
-    def owe(self, feed: Feed, interval: Interval, from_us: int | None, joined_us: int, *, has_traded: bool) -> None:
+    def owe(
+        self,
+        feed: Feed,
+        interval: Interval,
+        from_us: int | None,
+        joined_us: int,
+        *,
+        has_traded: bool,
+        event_now_us: Callable[[], int],
+    ) -> None:
         """The periods from that of `from_us` to that of `joined_us` are to be had; event time.
 
         `from_us` None: from the last closed bar on. `has_traded`: something happened at `joined_us`.
         """
         series = feed.bars[interval]
-        debt = self._debts.setdefault(series.id, Debt(series))
+        debt = self._debts.setdefault(series.id, Debt(series, event_now_us))
+        debt.event_now_us = event_now_us
         first_us = interval.floor_us(joined_us)
         start_us = first_us if from_us is None else min(interval.floor_us(from_us), first_us)
         debt.ranges |= Ranges((TimeRange(start_us, interval.end_us(first_us)),))
@@ -135,7 +148,7 @@ class Healer:
                 await self._look_up(debt)
                 due = self._due(debt)
                 if due:
-                    await self._pay_now(debt, due)
+                    await self._pay_now(debt, Ranges(due.parts[-1:]))  # what cannot be had does not hold up the newest
                 elif debt.ranges:
                     await trio.sleep(self._next_s(debt))
         finally:
@@ -143,7 +156,7 @@ class Healer:
             del self._debts[debt.series.id]
 
     async def _look_up(self, debt: Debt) -> None:
-        """Where the last closed bar before the join ended: from there on all is owed."""
+        """What lacks between the first bar that is kept and the join: also what was owed when the server stopped."""
         joined_us = debt.unknown_from_us
         if joined_us is None:
             return
@@ -156,23 +169,26 @@ class Healer:
         debt.unknown_from_us = None
         before = settled & Ranges((TimeRange(EVER.start_us, joined_us),))
         earliest_us = joined_us - self._settings.heal_back_days * DAY_US
-        last_us = before.parts[-1].end_us if before else joined_us
-        start_us = debt.series.interval.floor_us(max(last_us, earliest_us))
+        first_us = before.parts[0].start_us if before else joined_us
+        start_us = debt.series.interval.floor_us(max(first_us, earliest_us))
         if start_us < joined_us:
-            debt.ranges |= Ranges((TimeRange(start_us, joined_us),))
+            debt.ranges |= Ranges((TimeRange(start_us, joined_us),)) - settled
 
     def _late_us(self, debt: Debt) -> int:
         """How long after a period's end its bar can be had as history."""
         return int((self._delay_s(debt.series.provider) + self._settings.settle_s) * SECOND_US)
 
     def _due(self, debt: Debt) -> Ranges:
-        over_us = debt.series.interval.floor_us(self._clock() - self._late_us(debt))
+        over_us = debt.series.interval.floor_us(min(self._clock() - self._late_us(debt), debt.event_now_us()))
         return debt.ranges & Ranges((TimeRange(EVER.start_us, over_us),))
 
     def _next_s(self, debt: Debt) -> float:
         interval = debt.series.interval
-        over_us = interval.end_us(interval.floor_us(debt.ranges.parts[0].start_us)) + self._late_us(debt)
-        return max(0.0, (over_us - self._clock()) / SECOND_US) + 0.001  # not a µs too early
+        end_us = interval.end_us(interval.floor_us(debt.ranges.parts[0].start_us))
+        pause_s = (end_us + self._late_us(debt) - self._clock()) / SECOND_US
+        if pause_s <= 0:  # it waits for a tape, which may be fast
+            pause_s = min(TAPE_LOOK_S, (end_us - debt.event_now_us()) / SECOND_US)
+        return max(0.0, pause_s) + 0.001  # not a µs too early
 
     async def _pay_now(self, debt: Debt, due: Ranges) -> None:
         debt.tries += 1

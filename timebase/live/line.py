@@ -47,6 +47,7 @@ class Line:
         self.is_owed_meanwhile = False  # what was missed until it came up
         self.lived_us = 0  # how long this connection brought something
         self.heard_us: int | None = None  # event time up to which it is known to have been whole
+        self._heard_at_us = 0
         self._joined_at_us = 0
         self.down_us: int | None = None  # since when the vendor says that its connection is down
         self._has_begun = False
@@ -96,14 +97,19 @@ class Line:
             self._rhythm.note((received_us - self.last_received_us) / SECOND_US)
         self.last_received_us = received_us
         self.last_event_us = event_us if self.last_event_us is None else max(event_us, self.last_event_us)
-        self.heard_us = max(self.last_event_us, self.heard_us or 0)
+        self._hear(received_us, event_us)
         self._has_begun = self._is_unbroken = True
         self.mutes = 0
         self.down_us = None
 
-    def note_pulse(self, received_us: int) -> None:
+    def note_pulse(self, received_us: int, event_us: int) -> None:
         self._pulse_us = received_us
         self._has_begun = True
+        self._hear(received_us, event_us)
+
+    def _hear(self, received_us: int, event_us: int) -> None:
+        if self.heard_us is None or event_us >= self.heard_us:
+            self.heard_us, self._heard_at_us = event_us, received_us
 
     def note_up(self, received_us: int) -> None:
         self._has_begun = True
@@ -115,7 +121,9 @@ class Line:
         self._is_unbroken = self.is_owed_meanwhile = False
 
     def join(self, event_us: int) -> None:
+        """A tape that was wound back is there again, whatever was heard before."""
         self.joined_us, self._joined_at_us = event_us, self._clock()
+        self.heard_us, self._heard_at_us = event_us, self._joined_at_us
 
     def lose(self) -> None:
         self.joined_us = None
@@ -138,9 +146,7 @@ class Line:
     def event_now_us(self) -> int:
         """Now, on the clock of the data: a tape has a clock of its own."""
         now_us = self._clock()
-        if self.last_event_us is None or self.last_received_us is None:
-            return now_us
-        return self.last_event_us + now_us - self.last_received_us
+        return now_us if self.heard_us is None else self.heard_us + now_us - self._heard_at_us
 
     def silent_us(self) -> int:
         return self._clock() - max(self.last_received_us or 0, self.made_us, self.up_us)

@@ -51,9 +51,6 @@ class Wants:
             del self._left_at[channel]
         return self._collected | self._followers.keys() | self._left_at.keys()
 
-    def followers(self, channel: Channel) -> int:
-        return self._followers[channel]
-
     def is_collected(self, channel: Channel) -> bool:
         return channel in self._collected
 

@@ -94,10 +94,12 @@ class DurableLive:
     """A live batch that cannot be lost any more.
 
     `commit_id` ascends from commit to commit, also across restarts, and is stored with each tick; batches that waited
-    together share one. None: it waits in the spool, not yet in the database, or nothing of it is stored. Units: µs UTC.
+    together share one, and all of it has been shown with the one that `is_last`. None: it waits in the spool, not yet
+    in the database, or nothing of it is stored. Units: µs UTC.
     """
 
     batch: LiveBatch
     commit_id: int | None
     durable_us: int
     error: str = ""  # not durable after all: nothing of it may be shown but what is forming
+    is_last: bool = True  # of those that share its commit

@@ -212,7 +212,7 @@ class Store:
         self._recording = recording
         for series_id, ledger in stored.ledgers.items():
             self._ledgers.put(series_id, ledger, 1)
-        return tuple(DurableLive(batch, stored.commit_id, now_us()) for batch in batches)
+        return tuple(DurableLive(batch, stored.commit_id, now_us(), is_last=batch is batches[-1]) for batch in batches)
 
     def _touch(self, series_id: int) -> None:
         self._generations[series_id] += 1

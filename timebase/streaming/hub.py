@@ -17,6 +17,7 @@ from timebase.model.feed import Channel, Feed, FeedKind, FeedState
 from timebase.model.interval import Interval
 from timebase.model.live import Arrival, BarStatus, BarUpdate, DurableLive, Ticks
 from timebase.model.series import Series
+from timebase.model.ticks import Quotes, Trades
 from timebase.streaming.event import BarRows, Content, Event, Fault, FeedWord
 from timebase.streaming.follower import Follower
 from timebase.streaming.lags import Lags
@@ -42,7 +43,7 @@ class Demands(Protocol):
 class FeedWatch(Protocol):
     """Who judges whether a feed is alive; see live/feeds.py."""
 
-    def note(self, feed: Feed, received_us: int, event_us: int, n: int) -> None:
+    def note(self, feed: Feed, received_us: int, event_us: int, n: int, *, oldest_us: int) -> None:
         """So many rows of it are durable; `event_us` is the newest one's."""
         ...
 
@@ -56,7 +57,7 @@ class _Nobody:
 
     def want(self, channel: Channel) -> None: ...
     def unwant(self, channel: Channel) -> None: ...
-    def note(self, feed: Feed, received_us: int, event_us: int, n: int) -> None: ...
+    def note(self, feed: Feed, received_us: int, event_us: int, n: int, *, oldest_us: int) -> None: ...
     def hear(self, word: Arrival) -> None: ...
 
 
@@ -168,6 +169,11 @@ class Hub:
         """The newest number given on a channel that is followed."""
         return self._topics[channel].newest
 
+    def followers(self, channel: Channel) -> int:
+        """How many follow a channel."""
+        topic = self._topics.get(channel)
+        return 0 if topic is None else len(topic.followers)
+
     def close(self, code: int, message: str) -> None:
         """The server stops."""
         for follower in tuple(self._followers):
@@ -233,7 +239,7 @@ class Hub:
                 self._publish_bars(update, durable)
         for word in batch.words:
             self._watch.hear(word)
-        if durable.commit_id is not None:
+        if durable.commit_id is not None and durable.is_last:
             self._commit_id = max(self._commit_id, durable.commit_id)
             self._is_shown.unpark_all()
 
@@ -251,8 +257,7 @@ class Hub:
         rows = ticks.quotes if ticks.trades is None else ticks.trades
         if rows is None or not len(rows):
             return
-        event_us = int(rows.time.max())
-        self._note(ticks.feed, ticks.received_us, event_us, len(rows), durable)
+        self._note(ticks.feed, ticks.received_us, rows, durable)
         if ticks.quotes is not None:
             rows = ticks.quotes.pick(slice(len(rows) - 1, None))
         for topic in self._route(ticks.feed, None):
@@ -263,7 +268,8 @@ class Hub:
             return
         rows = BarRows.of(update)
         if update.feed.kind is FeedKind.BARS:
-            self._watch.note(update.feed, durable.durable_us, update.event_us, len(rows))
+            oldest_us = min(update.event_us, int(update.bars.time[0]))
+            self._watch.note(update.feed, durable.durable_us, update.event_us, len(rows), oldest_us=oldest_us)
         if update.status is BarStatus.FORMING:
             rows = rows.pick(slice(len(rows) - 1, None))
         for topic in self._route(update.feed, update.series.interval):
@@ -282,11 +288,12 @@ class Hub:
             self._remember(topic, part)
             topic.show(part)
 
-    def _note(self, feed: Feed, received_us: int, event_us: int, n: int, durable: DurableLive) -> None:
+    def _note(self, feed: Feed, received_us: int, rows: Trades | Quotes, durable: DurableLive) -> None:
+        event_us = int(rows.time.max())
         self.lags.received.note(received_us - event_us)
         self.lags.durable.note(durable.durable_us - received_us)
-        self.ticks[feed.kind.value] += n
-        self._watch.note(feed, received_us, event_us, n)
+        self.ticks[feed.kind.value] += len(rows)
+        self._watch.note(feed, received_us, event_us, len(rows), oldest_us=int(rows.time.min()))
 
     async def shown(self, commit_id: int) -> None:
         """Wait until everything that was committed up to `commit_id` has been shown."""

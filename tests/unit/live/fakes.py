@@ -139,6 +139,9 @@ class FakeHub:
     def refuse(self, channel, code, message):
         self.refused.append((str(channel), code, message))
 
+    def followers(self, channel):
+        return 1
+
     def seen(self, provider="binance"):
         """The states that followers were told, one after the other."""
         return [state for state, slug, _ in self.states if slug == provider]
@@ -285,10 +288,11 @@ class World:
             yield nursery
             nursery.cancel_scope.cancel()
 
-    def tick(self, provider=None, event_us=None):
-        """A trade comes."""
+    def tick(self, provider=None, event_us=None, oldest_us=None):
+        """A trade comes, or several from `oldest_us` on."""
         for feed in (provider or self.vendor).active.values():
-            self.feeds.note(feed, self.clock(), self.clock() if event_us is None else event_us, 1)
+            at_us = self.clock() if event_us is None else event_us
+            self.feeds.note(feed, self.clock(), at_us, 1, oldest_us=at_us if oldest_us is None else oldest_us)
 
     def say(self, provider=None, **word):
         for feed in (provider or self.vendor).active.values():

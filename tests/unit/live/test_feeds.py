@@ -338,7 +338,7 @@ async def test_a_provider_is_not_started_anew_while_others_hear_from_it(autojump
         for _ in range(1_800):
             for feed in world.vendor.active.values():
                 if feed.instrument.symbol == "ETH-USDT":
-                    world.feeds.note(feed, world.clock(), world.clock(), 1)
+                    world.feeds.note(feed, world.clock(), world.clock(), 1, oldest_us=world.clock())
             await trio.sleep(1)
         assert world.vendor.restarts == []
         assert len(world.vendor.subscribed) > 3
@@ -405,5 +405,5 @@ async def test_what_is_late_on_the_road_says_nothing_about_the_new_connection(au
         feed = world.vendor.feed
         world.vendor.fail(feed, Unavailable("killed"))
         await trio.sleep(1)
-        world.feeds.note(feed, world.clock(), world.clock(), 1)
+        world.feeds.note(feed, world.clock(), world.clock(), 1, oldest_us=world.clock())
         assert world.state() == "connecting"

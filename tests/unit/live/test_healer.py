@@ -8,7 +8,7 @@ from unit.live.fakes import BARS, BTC, TRADES, FakeProvider, World, missing, spa
 from timebase.errors import AllProvidersFailed, NotSupported, Upstream
 from timebase.model.feed import parse_channel
 from timebase.model.interval import Interval
-from timebase.model.timerange import MINUTE_US, Ranges
+from timebase.model.timerange import DAY_US, MINUTE_US, SECOND_US, Ranges
 
 COLLECTED = parse_channel("bars:BTC-USDT:1m@binance")
 
@@ -28,6 +28,18 @@ async def test_the_first_period_after_joining_is_fetched_once_it_is_over(autojum
         assert (question.provider, question.interval, question.reason) == ("binance", Interval.M1, "backfill")
         assert world.healer.outcomes == {("binance", "healed"): 1}
         assert world.feeds.facts()[0]["healing"] == []
+
+
+async def test_every_period_of_the_trades_with_which_a_feed_joins_is_looked_after(autojump_clock):
+    world = World()
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(20)
+        joined = world.minute
+        world.tick(oldest_us=joined - 90 * SECOND_US)
+        await trio.sleep(50)
+        healed = Ranges.of(world.historian.ranges())
+        assert healed == Ranges((span(joined - 2 * MINUTE_US, joined + MINUTE_US),))
 
 
 async def test_who_follows_trades_alone_owes_no_bars(autojump_clock):
@@ -118,6 +130,23 @@ async def test_a_collected_series_is_made_up_for_from_its_last_closed_bar(autoju
         assert Ranges.of(world.historian.ranges()) == Ranges((span(last, world.minute),))
 
 
+async def test_what_was_still_owed_when_the_server_stopped_is_owed_when_it_is_back(autojump_clock):
+    world = World()
+    (btc,) = await world.store.upsert_instruments([BTC])
+    series = await world.store.series(btc, "binance", Interval.M1)
+    first, last = world.minute - 600 * MINUTE_US, world.minute - 300 * MINUTE_US
+    hole = span(first + 10 * MINUTE_US, first + 12 * MINUTE_US)
+    world.store.ledger[series.id] = Ranges((span(first, last),)) - Ranges((hole,))
+    async with world.running():
+        world.wants.collect([COLLECTED])
+        await trio.sleep(1)
+        world.tick()
+        await trio.sleep(70)
+        healed = world.historian.ranges()
+        assert Ranges.of(healed) == Ranges.of((hole, span(last, world.minute)))
+        assert healed.index(hole) == 1, "the newest comes first"
+
+
 async def test_a_series_that_was_never_collected_begins_where_it_joins(autojump_clock):
     world = World()
     async with world.running():
@@ -159,6 +188,20 @@ async def test_what_cannot_be_is_not_tried_again(autojump_clock):
         await trio.sleep(600)
         assert len(world.historian.asked) == 1
         assert "has no historical_data" in world.feeds.facts()[0]["healing"][0]["reason"]
+
+
+async def test_a_tape_is_asked_for_what_it_has_played(autojump_clock):
+    world = World()
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        joined = world.minute - DAY_US
+        world.tick(event_us=joined + MINUTE_US // 2)
+        await trio.sleep(20)
+        assert world.historian.asked == []
+        world.say(pulse_us=joined + MINUTE_US)
+        await trio.sleep(2)
+        assert world.historian.ranges() == [span(joined, joined + MINUTE_US)]
 
 
 async def test_what_history_leaves_open_is_still_owed(autojump_clock):

@@ -44,7 +44,7 @@ class Heard:
     def unwant(self, channel: Channel) -> None:
         self.said.append(("unwant", str(channel)))
 
-    def note(self, feed: Feed, received_us: int, event_us: int, n: int) -> None:
+    def note(self, feed: Feed, received_us: int, event_us: int, n: int, *, oldest_us: int) -> None:
         self.said.append(("note", feed.id, n))
 
     def hear(self, word: Arrival) -> None:
@@ -385,6 +385,23 @@ async def test_the_hub_lets_its_failure_out() -> None:
     await live_in.send(Durable(Batch(1, M1, covers, Outcome.EMPTY, "history", NOW_US, bars_of([], []))))
     with pytest.raises(trio.BrokenResourceError):
         await run_hub(live_out, past_in, hub)
+
+
+async def test_the_followers_of_a_channel_are_counted() -> None:
+    hub = new_hub()
+    with hub.follow(TRADES), hub.follow(TRADES, BARS):
+        assert [hub.followers(channel) for channel in (TRADES, BARS, QUOTES)] == [2, 1, 0]
+    assert hub.followers(TRADES) == 0
+
+
+async def test_a_commit_is_shown_with_the_last_of_the_batches_that_share_it(autojump_clock: MockClock) -> None:
+    hub = new_hub()
+    hub.publish(replace(trades(1, 3, commit_id=7), is_last=False))
+    with trio.move_on_after(1) as waited:
+        await hub.shown(7)
+    assert waited.cancelled_caught
+    hub.publish(trades(4, 2, commit_id=7))
+    await hub.shown(7)
 
 
 async def test_an_empty_batch_shows_nothing() -> None:
