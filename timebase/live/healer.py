@@ -64,7 +64,7 @@ class Debt:
     unknown_from_us: int | None = None
     traded: set[int] = field(default_factory=set)
     tries: int = 0
-    doubts: int = 0  # how often the vendor's history did not have a bar yet
+    doubts: Counter[int] = field(default_factory=Counter)  # period -> how often history did not have its bar yet
     why: str = ""  # the last try failed
 
 
@@ -224,7 +224,8 @@ class Healer:
             log.warning("%s %s of %s stays with a gap: %s", series.symbol, series.interval, series.provider, debt.why)
         debt.ranges -= due
         debt.traded = {open_us for open_us in debt.traded if debt.ranges & Ranges((_moment(open_us),))}
-        debt.tries, debt.doubts, debt.why = 0, 0, ""
+        debt.doubts = Counter({at: n for at, n in debt.doubts.items() if debt.ranges & Ranges((_moment(at),))})
+        debt.tries, debt.why = 0, ""
 
     async def _fetch(self, debt: Debt, due: Ranges) -> str:
         """Returns: why something is still missing; "" when nothing is.
@@ -236,7 +237,7 @@ class Healer:
             done = await self._historian.complete(self._question(series, part), [])
             if done.missing:
                 return f"{done.missing[0].range}: {done.missing[0].why}"
-        return await self._catch_up(debt, self._doubtful(debt, due)) if debt.doubts < PATIENCE_TRIES else ""
+        return await self._catch_up(debt, self._doubtful(debt, due))
 
     def _doubtful(self, debt: Debt, due: Ranges) -> Sequence[int]:
         """The periods of which a bar must be there, or that ended so lately that their bar may be still to come."""
@@ -249,17 +250,17 @@ class Healer:
                 if interval.end_us(at_us) > recent_us:
                     periods.add(at_us)
                 at_us = interval.end_us(at_us)
-        return sorted(periods)
+        return sorted(at_us for at_us in periods if debt.doubts[at_us] < PATIENCE_TRIES)
 
     async def _catch_up(self, debt: Debt, doubtful: Sequence[int]) -> str:
         """A vendor whose history is behind says that there is nothing, and the ledger believes it: ask once more."""
         series = debt.series
         for open_us in doubtful:
             period = TimeRange(open_us, series.interval.end_us(open_us))
-            if debt.doubts and not len(await self._store.read(series, period, limit=1)):
+            if debt.doubts[open_us] and not len(await self._store.read(series, period, limit=1)):
                 await self._historian.complete(self._question(series, period, refresh=True), [])
             if not len(await self._store.read(series, period, limit=1)):
-                debt.doubts += 1
+                debt.doubts[open_us] += 1
                 debt.traded.add(open_us)  # also when it is long over by the time of the next try
                 return "its history has no bar yet of a period that is just over"
         return ""
