@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from timebase.model.columns import Columns
 from timebase.model.instrument import CorporateAction
 from timebase.model.series import Series
 from timebase.model.timerange import TimeRange
@@ -36,7 +37,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bars:
+class Bars(Columns):
     """Bars of one series, as columns.
 
     Shape: seven arrays of length n >= 0; `time` strictly ascending once validated.
@@ -52,20 +53,9 @@ class Bars:
     volume: NDArray[np.float64]
     flags: NDArray[np.int16]
 
-    def __len__(self) -> int:
-        return len(self.time)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(column.nbytes for column in self.columns())
-
     def columns(self) -> tuple[NDArray[np.generic], ...]:
         """In the order of COLUMNS."""
         return (self.time, self.open, self.high, self.low, self.close, self.volume, self.flags)
-
-    def pick(self, which: slice | NDArray[np.bool_] | NDArray[np.intp]) -> Self:
-        """The rows that a slice (a view), a mask or positions (copies) name."""
-        return type(self)(*(column[which] for column in self.columns()))  # type: ignore[arg-type]
 
     def within(self, start_us: int, end_us: int) -> Self:
         """A view of the bars that open in [start_us, end_us); needs ascending time."""
@@ -100,13 +90,6 @@ class Bars:
             np.asarray(volume, np.float64),
             np.zeros(len(np.asarray(time)), np.int16) if flags is None else np.asarray(flags, np.int16),
         )
-
-    @classmethod
-    def concat(cls, parts: Iterable[Self]) -> Self:
-        whole = [part.columns() for part in parts]
-        if not whole:
-            return cls.empty()
-        return cls(*(np.concatenate(columns) for columns in zip(*whole, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from timebase.model.columns import Columns
+
 
 class Side(IntEnum):
     """Who crossed the spread."""
@@ -29,7 +31,7 @@ NO_TRADE_ID = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Trades:
+class Trades(Columns):
     """Trades of one instrument from one provider, as columns.
 
     Shape: six arrays of length n >= 0.
@@ -46,19 +48,8 @@ class Trades:
     id: NDArray[np.int64]
     flags: NDArray[np.int8]
 
-    def __len__(self) -> int:
-        return len(self.time)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(column.nbytes for column in self.columns())
-
     def columns(self) -> tuple[NDArray[np.generic], ...]:
         return (self.time, self.price, self.size, self.side, self.id, self.flags)
-
-    def pick(self, which: slice | NDArray[np.bool_] | NDArray[np.intp]) -> Self:
-        """The rows that a slice (a view), a mask or positions (copies) name."""
-        return type(self)(*(column[which] for column in self.columns()))  # type: ignore[arg-type]
 
     @classmethod
     def of(
@@ -85,16 +76,9 @@ class Trades:
     def empty(cls) -> Self:
         return cls.of((), (), ())
 
-    @classmethod
-    def concat(cls, parts: Iterable[Self]) -> Self:
-        whole = [part.columns() for part in parts]
-        if not whole:
-            return cls.empty()
-        return cls(*(np.concatenate(columns) for columns in zip(*whole, strict=True)))
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Quotes:
+class Quotes(Columns):
     """Best bid and ask of one instrument from one provider, as columns.
 
     Shape: five arrays of length n >= 0.
@@ -107,18 +91,8 @@ class Quotes:
     ask: NDArray[np.float64]
     ask_size: NDArray[np.float64]
 
-    def __len__(self) -> int:
-        return len(self.time)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(column.nbytes for column in self.columns())
-
     def columns(self) -> tuple[NDArray[np.generic], ...]:
         return (self.time, self.bid, self.bid_size, self.ask, self.ask_size)
-
-    def pick(self, which: slice | NDArray[np.bool_] | NDArray[np.intp]) -> Self:
-        return type(self)(*(column[which] for column in self.columns()))  # type: ignore[arg-type]
 
     @classmethod
     def of(
@@ -140,13 +114,6 @@ class Quotes:
     @classmethod
     def empty(cls) -> Self:
         return cls.of((), (), (), (), ())
-
-    @classmethod
-    def concat(cls, parts: Iterable[Self]) -> Self:
-        whole = [part.columns() for part in parts]
-        if not whole:
-            return cls.empty()
-        return cls(*(np.concatenate(columns) for columns in zip(*whole, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
