@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from timebase.aggregation.bar_builder import TOLD_AT_MOST
-from timebase.aggregation.calendar import Calendar
 from timebase.aggregation.updates import missing_update
 from timebase.model.bars import Bars, Flag
+from timebase.model.calendar import Calendar, zone_of
 from timebase.model.feed import Feed
 from timebase.model.interval import Interval
 from timebase.model.live import BarStatus, BarUpdate
@@ -29,6 +29,7 @@ class ReadyBars:
         self.feed = feed
         self.too_late = 0
         self._interval = interval
+        self._calendar = Calendar(zone_of(feed.instrument))
         self._told: dict[int, _Told] = {}  # by stamp; a missing one has no values
         self._newest: int | None = None  # closed or told missing
         self._forgotten = -(1 << 62)  # what is older is not remembered
@@ -72,7 +73,7 @@ class ReadyBars:
         if not self._was_down or not len(later):
             return
         self._was_down = False
-        missing = Calendar().between(self._interval, since, int(later.min()), at_most=TOLD_AT_MOST)
+        missing = self._calendar.between(self._interval, since, int(later.min()), at_most=TOLD_AT_MOST)
         if len(missing):
             self._updates.append(missing_update(self.feed, self._interval, missing, event_us=int(later.min())))
             self._told |= {stamp: _Told(()) for stamp in missing.tolist()}
@@ -107,7 +108,7 @@ class ReadyBars:
             np.full(1, UNKNOWN_TRADES, np.int64),
             np.full(1, np.nan),
             np.full(1, revision, np.int32),
-            self._interval.end_us(int(one.time[0])) if event_us is None else event_us,
+            self._calendar.ends_us(self._interval, int(one.time[0])) if event_us is None else event_us,
         )
 
     def _forget(self) -> None:

@@ -33,6 +33,7 @@ from timebase.live.rhythm import judge
 from timebase.live.settings import LiveSettings
 from timebase.live.supply import Supply, choose
 from timebase.live.wants import Wants
+from timebase.model.calendar import Calendar, zone_of
 from timebase.model.feed import Channel, Feed, FeedKind, FeedState
 from timebase.model.instrument import Instrument, listed_or_guessed
 from timebase.model.interval import Interval
@@ -472,7 +473,7 @@ class Feeds:
         if from_us is None:
             if self._wants.is_collected(channel):
                 owe(from_us=None, joined_us=joined_us)
-            elif channel.interval.end_us(channel.interval.floor_us(joined_us)) <= line.event_now_us():
+            elif _is_over(line.feed, channel.interval, joined_us, line.event_now_us()):
                 return
             from_us = joined_us if oldest_us is None else oldest_us
         owe(from_us=from_us, joined_us=joined_us)
@@ -603,6 +604,12 @@ def _built(supply: Supply) -> tuple[Interval, ...]:
     if supply.kind is FeedKind.TRADES:
         return tuple(Interval)
     return () if supply.interval is None else (supply.interval,)
+
+
+def _is_over(feed: Feed, interval: Interval, at_us: int, now_us: int) -> bool:
+    """Whether the period that holds an instant is."""
+    calendar = Calendar(zone_of(feed.instrument))
+    return calendar.ends_us(interval, calendar.stamp_at(interval, at_us)) <= now_us
 
 
 async def run_feeds(feeds: Feeds, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
