@@ -1,7 +1,8 @@
 """gaps of live series -> [healer] -> questions to history of the same provider, once their periods are over.
 
 What is fetched so carries Flag.BACKFILLED and goes down the road as everything does; the hub shows it to the followers.
-The ledger says what is really missing: a gap that somebody's question has filled meanwhile costs no request.
+The ledger says what is really missing: a gap that somebody's question has filled meanwhile costs no request. Its bars
+are plain history then, and are read from the store for those who follow.
 """
 
 import logging
@@ -17,7 +18,7 @@ from timebase.clock import now_us
 from timebase.errors import NotSupported, RequestError, StoreUnavailable, TimeBaseError
 from timebase.history.answer import Completion
 from timebase.live.settings import LiveSettings
-from timebase.model.bars import Bars
+from timebase.model.bars import Bars, Flag
 from timebase.model.calendar import Calendar, zone_of
 from timebase.model.demand import BACKFILL, Question
 from timebase.model.feed import Feed
@@ -41,6 +42,12 @@ class Historian(Protocol):
 class Coverage(Protocol):
     @property
     def settled(self) -> Ranges: ...
+
+
+class Topics(Protocol):
+    """Who shows it; see streaming/hub.py."""
+
+    def make_up(self, series: Series, bars: Bars) -> None: ...
 
 
 class Store(Protocol):
@@ -79,12 +86,14 @@ class Healer:
         *,
         historian: Historian,
         store: Store,
+        hub: Topics,
         delay_s: Callable[[str], float],
         settings: LiveSettings | None = None,
         clock: Callable[[], int] = now_us,
     ) -> None:
         self._historian = historian
         self._store = store
+        self._hub = hub
         self._delay_s = delay_s
         self._settings = settings or LiveSettings()
         self._clock = clock
@@ -203,6 +212,7 @@ class Healer:
         try:
             async with self._limit:
                 debt.why = await self._fetch(debt, due)
+            await self._show(debt, due)
             is_hopeless = False
         except StoreUnavailable as error:  # nobody's fault that trying less often would mend
             debt.tries -= 1
@@ -246,6 +256,12 @@ class Healer:
             if done.missing:
                 return f"{done.missing[0].range}: {done.missing[0].why}"
         return await self._catch_up(debt, self._doubtful(debt, due))
+
+    async def _show(self, debt: Debt, due: Ranges) -> None:
+        """What the road has not brought, because it was stored before. Raises: StoreUnavailable."""
+        for part in due.parts:
+            bars = await self._store.read(debt.series, part)
+            self._hub.make_up(debt.series, bars.pick((bars.flags & Flag.FORMING) == 0))
 
     def _doubtful(self, debt: Debt, due: Ranges) -> Sequence[int]:
         """The periods of which a bar must be there, or that ended so lately that their bar may be still to come."""

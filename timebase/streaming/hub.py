@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import trio
 
-from timebase.model.bars import Durable
+from timebase.model.bars import Bars, Durable
 from timebase.model.feed import Channel, Feed, FeedKind, FeedState
 from timebase.model.interval import Interval
 from timebase.model.live import Arrival, BarStatus, BarUpdate, DurableLive, Ticks
@@ -252,6 +253,13 @@ class Hub:
         series = batch.series
         for topic in self._topics_of(FeedKind.BARS, series.symbol, series.interval, series.provider):
             self._show(topic, rows, series.provider, None, self._clock())
+
+    def make_up(self, series: Series, bars: Bars) -> None:
+        """Show closed bars of a gap that are stored by now, whoever fetched them, where they were not told yet."""
+        for topic in self._topics_of(FeedKind.BARS, series.symbol, series.interval, series.provider):
+            owed = bars.pick(~np.isin(bars.time, list(topic.told())))
+            if len(owed):
+                self._show(topic, BarRows.bare(BarStatus.BACKFILLED, owed), series.provider, None, self._clock())
 
     def _publish_ticks(self, ticks: Ticks, durable: DurableLive) -> None:
         rows = ticks.quotes if ticks.trades is None else ticks.trades

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import trio
 from hypothesis import given, settings
@@ -374,6 +375,17 @@ async def test_healed_bars_are_shown_and_every_batch_of_history_goes_on() -> Non
             ("backfilled", 1.0), ("closed", 7.0)
         ]  # fmt: skip
     assert [durable.batch.demand_id async for durable in past_out] == [0, 1]
+
+
+async def test_a_gap_that_is_stored_already_is_made_up_for_once_and_what_was_told_is_not_told_again() -> None:
+    hub = new_hub()
+    with hub.follow(BARS) as follower:
+        hub.publish(bar(0, 1.0))
+        hub.publish(bar(1, np.nan, BarStatus.MISSING))
+        for _ in range(2):
+            hub.make_up(M1, bars_of([0, 1, 2], [1.0, 2.0, 3.0]))
+        told = [(e["status"], e["close"]) for e in shown(await follower.next())]
+    assert told == [("closed", 1.0), ("missing", None), ("backfilled", 2.0), ("backfilled", 3.0)]
 
 
 async def test_the_hub_lets_its_failure_out() -> None:
