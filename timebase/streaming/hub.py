@@ -276,8 +276,7 @@ class Hub:
             return
         rows = BarRows.of(update)
         if update.feed.kind is FeedKind.BARS:
-            oldest_us = min(update.event_us, int(update.bars.time[0]))
-            self._watch.note(update.feed, durable.durable_us, update.event_us, len(rows), oldest_us=oldest_us)
+            self._note_ready(update, durable)
         if update.status is BarStatus.FORMING:
             rows = rows.pick(slice(len(rows) - 1, None))
         for topic in self._route(update.feed, update.series.interval):
@@ -302,6 +301,15 @@ class Hub:
         self.lags.durable.note(durable.durable_us - received_us)
         self.ticks[feed.kind.value] += len(rows)
         self._watch.note(feed, received_us, event_us, len(rows), oldest_us=int(rows.time.min()))
+
+    def _note_ready(self, update: BarUpdate, durable: DurableLive) -> None:
+        """How late a ready-made bar came is known when it closes: from the end of its period on."""
+        received_us = update.received_us or durable.durable_us
+        if update.status is BarStatus.CLOSED:
+            self.lags.received.note(received_us - update.event_us)
+            self.lags.durable.note(durable.durable_us - received_us)
+        oldest_us = min(update.event_us, int(update.bars.time[0]))
+        self._watch.note(update.feed, received_us, update.event_us, len(update.bars), oldest_us=oldest_us)
 
     async def shown(self, commit_id: int) -> None:
         """Wait until everything that was committed up to `commit_id` has been shown."""

@@ -25,7 +25,8 @@ from unit.streaming.happenings import (
 )
 
 from timebase.model.bars import Batch, Durable, Outcome
-from timebase.model.feed import Channel, Feed, FeedState
+from timebase.model.feed import Channel, Feed, FeedKind, FeedState
+from timebase.model.interval import Interval
 from timebase.model.live import Arrival, BarStatus, DurableLive, LiveBatch
 from timebase.model.timerange import MINUTE_US, TimeRange
 from timebase.streaming.encode import JSON
@@ -38,6 +39,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.said: list[tuple[object, ...]] = []
+        self.received: list[int] = []
 
     def want(self, channel: Channel) -> None:
         self.said.append(("want", str(channel)))
@@ -47,6 +49,7 @@ class Heard:
 
     def note(self, feed: Feed, received_us: int, event_us: int, n: int, *, oldest_us: int) -> None:
         self.said.append(("note", feed.id, n))
+        self.received.append(received_us)
 
     def hear(self, word: Arrival) -> None:
         self.said.append(("hear", word.reason))
@@ -173,6 +176,18 @@ async def test_words_of_a_feed_are_heard_after_its_data() -> None:
     batch = replace(trades(1, 3).batch, words=(Arrival(TRADES_FEED, NOW_US, is_up=False, reason="cut"),))
     hub.publish(DurableLive(batch, 1, NOW_US))
     assert heard.said == [("note", 1, 3), ("hear", "cut")]
+
+
+def test_ready_made_bars_count_from_the_end_of_their_period_and_from_when_they_came() -> None:
+    hub, heard = new_hub(), Heard()
+    hub.attach(heard, heard)
+    feed = Feed(3, FeedKind.BARS, TRADES_FEED.instrument, "binance", Interval.M1, bars=TRADES_FEED.bars)
+    for status in (BarStatus.FORMING, BarStatus.CLOSED):
+        ready = replace(update(0, 1.0, status), feed=feed, event_us=NOW_US, received_us=NOW_US + 300_000)
+        hub.publish(DurableLive(LiveBatch(updates=(ready,)), 1, NOW_US + 310_000))
+    assert (hub.lags.received.sum_s, sum(hub.lags.received.counts)) == (0.3, 1)
+    assert (hub.lags.durable.sum_s, sum(hub.lags.durable.counts)) == (0.01, 1)
+    assert heard.received == [NOW_US + 300_000] * 2
 
 
 async def test_a_channel_that_nobody_can_supply_says_so_to_all_and_to_who_comes_later() -> None:
