@@ -256,7 +256,7 @@ def live_of(
         return raw_in.statistics().tasks_waiting_send > 0
 
     wants = Wants(numbers.linger_s)
-    healer = Healer(historian=historian, store=store, delay_s=delay_s, settings=numbers)
+    healer = Healer(historian=historian, store=store, hub=hub, delay_s=delay_s, settings=numbers)
     feeds = Feeds(
         wants=wants, router=router, roster=roster, store=store, hub=hub, healer=healer, settings=numbers,
         is_jammed=is_jammed,

@@ -125,3 +125,61 @@ async def test_without_the_database_it_says_when_to_ask_again() -> None:
     services.store.is_up = False
     async with open_client(services) as client:
         assert (await ask(client, "/trades/BTC-USDT", 503)).json()["code"] == "store_unavailable"
+
+
+async def test_bars_are_made_of_what_was_recorded_in_every_format() -> None:
+    query: dict[str, object] = {"by": "trades", "every": 4, "start": STARTED_US // 1_000}
+    async with open_client(FakeServices()) as client:
+        reply = (await ask(client, "/trades/BTC-USDT/bars", **query)).json()
+        rows = (await ask(client, "/trades/BTC-USDT/bars", **query, format="rows")).json()["bars"]
+        csv = await ask(client, "/trades/BTC-USDT/bars", **query, format="csv")
+        packed = msgpack.unpackb((await ask(client, "/trades/BTC-USDT/bars", **query, format="msgpack")).content)
+        frames = [
+            read(io.BytesIO((await ask(client, "/trades/BTC-USDT/bars", **query, format=format)).content))
+            for format, read in (("arrow", pl.read_ipc), ("parquet", pl.read_parquet))
+        ]
+    assert list(reply["bars"]) == ["time", "open", "high", "low", "close", "volume", "trades", "vwap"]
+    assert (reply["bars"]["time"], reply["bars"]["trades"], reply["next_start"]) == ([TIMES[0], TIMES[4]], [4, 4], None)
+    assert (reply["provider"], reply["meta"]["by"], reply["meta"]["every"]) == ("demo", "trades", 4.0)
+    assert [row["close"] for row in rows] == reply["bars"]["close"]
+    assert pl.read_csv(io.BytesIO(csv.content))["trades"].to_list() == [4, 4]
+    assert json.loads(csv.headers["timebase-meta"])["meta"]["by"] == "trades"
+    assert np.frombuffer(packed["bars"]["vwap"], packed["dtypes"]["vwap"]).tolist() == reply["bars"]["vwap"]
+    assert [frame["volume"].to_list() for frame in frames] == [[2.0, 2.0]] * 2
+
+
+async def test_bars_that_follow_begin_where_those_before_ended() -> None:
+    async with open_client(FakeServices()) as client:
+        times: list[float] = []
+        start: object = STARTED_US // 1_000
+        while start is not None:
+            page = (await ask(client, "/trades/BTC-USDT/bars", by="volume", every=1, limit=1, start=start)).json()
+            times += page["bars"]["time"]
+            start = page["next_start"]
+    assert times == [TIMES[at] for at in range(0, 10, 2)]
+
+
+async def test_bars_of_seconds_are_asked_for_by_time() -> None:
+    async with open_client(FakeServices()) as client:
+        reply = (await ask(client, "/trades/BTC-USDT/bars", by="time", every="10s", start="2023-11-14")).json()
+    assert (reply["bars"]["time"], reply["bars"]["trades"]) == ([STARTED_US / 1_000 // 10_000 * 10_000], [10])
+    assert reply["meta"]["every"] == 10.0
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ({"by": "volume"}, "every"),
+        ({"every": "0"}, "every"),
+        ({"every": "1.5"}, "every"),
+        ({"every": "10s"}, "every"),
+        ({"by": "time", "every": "7s"}, "every"),
+        ({"by": "time", "every": "0.5s"}, "every"),
+        ({"by": "ticks"}, "by"),
+        ({"cursor": "x"}, "cursor"),
+        ({"start": "2021-01-01", "end": "2020-01-01"}, "start"),
+    ],
+)
+async def test_bars_that_cannot_be_are_refused_by_name(query: dict[str, str], parameter: str) -> None:
+    async with open_client(FakeServices()) as client:
+        assert (await ask(client, "/trades/BTC-USDT/bars", 422, **query)).json()["parameter"] == parameter

@@ -160,7 +160,7 @@ class World:
         self.raw_in, self.raw_out = trio.open_memory_channel(IN_FLIGHT)
         self.history = History(self)
         shared = {"store": self.store, "settings": self.settings, "clock": self.clock}
-        self.healer = Healer(historian=self.history, delay_s=lambda _: 0.0, **shared)
+        self.healer = Healer(historian=self.history, hub=self.hub, delay_s=lambda _: 0.0, **shared)
         router = Router(self.roster, FakeLedger(), wall_us=self.clock)
         self.feeds = Feeds(
             wants=self.wants, router=router, roster=self.roster, hub=self.hub, healer=self.healer, **shared

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from timebase.aggregation.calendar import Calendar, zone_of
 from timebase.aggregation.holes import Holes
 from timebase.aggregation.ladder import Ladder, Step
 from timebase.aggregation.rows import Rows, seconds_of
 from timebase.aggregation.tape import Tape, seconds
 from timebase.aggregation.updates import bar_update, flat_rows, forming_updates, missing_update
 from timebase.aggregation.watermark import NEVER_US, Watermark
+from timebase.model.calendar import Calendar, zone_of
 from timebase.model.feed import Feed
 from timebase.model.interval import Interval
 from timebase.model.live import BarStatus, BarUpdate

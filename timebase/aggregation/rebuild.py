@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from timebase.aggregation.calendar import MADE_OF, Calendar
 from timebase.aggregation.rows import COUNT, Rows, combine, seconds_of
 from timebase.aggregation.tape import Tape
 from timebase.aggregation.updates import bars_of, vwap_of
 from timebase.model.bars import Bars
+from timebase.model.calendar import MADE_OF, Calendar
 from timebase.model.interval import Interval
 from timebase.model.ticks import Trades
 

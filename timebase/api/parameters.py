@@ -9,6 +9,7 @@ from timebase.api.times import FORMS, PATTERN
 from timebase.errors import BadParameter
 from timebase.history.adjust import WHICH
 from timebase.history.reader import MAX_BARS
+from timebase.history.tape_bars import By
 from timebase.model.instrument import AssetClass, canonical_symbol
 from timebase.model.interval import Interval, parse_interval
 
@@ -97,6 +98,14 @@ def time(name: str, meaning: str) -> Parameter[str]:
     return Parameter(name, str, meaning, schema, example="2020-01-01")
 
 
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """`unit` is s, m, h or d; "" when none was written."""
+
+    number: float
+    unit: str
+
+
 def _speed(text: str) -> float:
     try:
         speed = float(text.strip().lower().removesuffix("x"))
@@ -105,6 +114,13 @@ def _speed(text: str) -> float:
     if not 0.001 <= speed <= MAX_SPEED:
         raise ValueError(f"write a number from 0.001 to {MAX_SPEED:g}, as 60 or 60x, not {text[:32]!r}")
     return speed
+
+
+def _amount(text: str) -> Amount:
+    match = re.fullmatch(AMOUNT_PATTERN, text)
+    if match is None or not float(match[1]) > 0:
+        raise ValueError(f"write a number above zero, or a length of time like 10s, not {text[:32]!r}")
+    return Amount(float(match[1]), match[3] or "")
 
 
 MAX_SPEED = 1e9  # more than any tape can be played with
@@ -146,6 +162,19 @@ RECORDED_FROM = Parameter(
     "provider", _slug, "Only what came from this provider; if not given, from the one with the newest.",
     {"type": "string", "pattern": f"^{SLUG_PATTERN}$"}, example="demo"
 )  # fmt: skip
+AMOUNT_PATTERN = r"([0-9]{1,15}(\.[0-9]{1,9})?)([smhd]?)"
+BY = choice(
+    "by", tuple(By), "What fills a bar: so many trades (if not given), so many units, so much money, or so much time."
+)
+EVERY = Parameter(
+    "every", _amount,
+    "How much fills it: a number; of time a length in whole seconds that divides a day, as 10s, 5m, 2h. If not given: "
+    "1000 trades, or 1m. Volume and value need it.",
+    {"type": "string", "pattern": f"^{AMOUNT_PATTERN}$"}, example="1000",
+)  # fmt: skip
+TAPE_START = time("start", "Where the first bar begins (inclusive); the midnight in UTC before `end` if not given.")
+MAX_TAPE_BARS, USUAL_TAPE_BARS = 100_000, 10_000
+TAPE_LIMIT = number("limit", 1, MAX_TAPE_BARS, f"At most so many bars, {USUAL_TAPE_BARS:,} if not given.")
 ADJUST = choice("adjust", WHICH, "Corporate actions to apply to the raw prices, which is what you get if not given.")
 PROVIDER = Parameter(
     "provider", _slug, "Ask only this provider.", {"type": "string", "pattern": f"^{SLUG_PATTERN}$"}, example="demo"

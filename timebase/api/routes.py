@@ -28,6 +28,7 @@ from timebase.api.faults import BadBody, BodyTooLarge, BodyTooSlow, CrossOrigin,
 from timebase.api.negotiate import FORMATS
 from timebase.api.parameters import Parameter
 from timebase.api.parse import BACKFILL, DATA, DATA_OF_ANY
+from timebase.api.tape_question import QUERY as TAPE_BARS
 from timebase.errors import (
     AllProvidersFailed,
     BadPackage,
@@ -100,6 +101,11 @@ ROUTES = (
     Route(
         "/trades/{symbol}", ticks.get_trades, "getTrades", "Trades of a symbol, as they were recorded live",
         query=ticks.QUERY, replies=_TICKS["trades"], faults=_STORED,
+    ),
+    Route(
+        "/trades/{symbol}/bars", ticks.get_tape_bars, "getTapeBars",
+        "Bars made of recorded trades: by trades, volume or value, or of any length of time",
+        query=TAPE_BARS, replies={**_BARS, JSON: "TapeBars"}, faults=_STORED,
     ),
     Route(
         "/quotes/{symbol}", ticks.get_quotes, "getQuotes", "Best bids and asks of a symbol, as they were recorded live",

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from timebase.api.parameters import Schema
+from timebase.history.tape_bars import By
 from timebase.model.bars import COLUMNS
 from timebase.model.feed import FeedKind, FeedState
 from timebase.model.instrument import AssetClass
@@ -63,7 +64,17 @@ _PROVIDER = {
 _TICK_TIME: Schema = {"type": ["number", "string"], "description": "As `times` says, to the microsecond."}
 
 
-def _ticks(kind: str, columns: Mapping[str, Schema]) -> Schema:
+_NEXT: Mapping[str, Schema] = {
+    "next": {"type": ["string", "null"], "description": "Ask with cursor=… for the next page; null on the last."}
+}
+
+
+def _ticks(
+    kind: str,
+    columns: Mapping[str, Schema],
+    meta: Mapping[str, Schema] | None = None,
+    onward: Mapping[str, Schema] = _NEXT,
+) -> Schema:
     of_columns = _object({name: _list(each) for name, each in columns.items()}, description="json: columns")
     return _object({
         "symbol": _TEXT,
@@ -76,9 +87,10 @@ def _ticks(kind: str, columns: Mapping[str, Schema]) -> Schema:
                 "description": "from, to: when the feed was up.",
             }),
             "others": {**_TEXTS, "description": "Providers that were recorded in that range too."},
+            **(meta or {}),
         }),
         "warnings": _TEXTS,
-        "next": {"type": ["string", "null"], "description": "Ask with cursor=… for the next page; null on the last."},
+        **onward,
     })  # fmt: skip
 
 
@@ -120,6 +132,15 @@ SCHEMAS: Mapping[str, Schema] = {
     }),
     "Quotes": _ticks("quotes", {
         "time": _TICK_TIME, "bid": _NUMBER, "bid_size": _NUMBER, "ask": _NUMBER, "ask_size": _NUMBER,
+    }),
+    "TapeBars": _ticks("bars", {
+        "time": _TICK_TIME, **dict.fromkeys(("open", "high", "low", "close", "volume"), _NUMBER), "trades": _WHOLE,
+        "vwap": {"type": ["number", "null"], "description": "null: without volume."},
+    }, {
+        "by": {"type": "string", "enum": list(By)},
+        "every": {"type": "number", "description": "Of that; by time: seconds."},
+    }, {
+        "next_start": {"type": ["string", "null"], "description": "Ask with start=… for the bars that follow."},
     }),
     "Attempt": _object(
         {"provider": _TEXT, "outcome": _TEXT, "reason": _TEXT, "ms": _WHOLE},

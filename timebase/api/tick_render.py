@@ -1,4 +1,4 @@
-"""Trades and quotes -> bytes in every format. Pure.
+"""Trades, quotes and the bars of a tape -> bytes in every format. Pure.
 
 Times keep their microseconds: as milliseconds or seconds they are numbers with a fraction, exact when rounded back.
 """
@@ -15,20 +15,22 @@ from numpy.typing import NDArray
 
 from timebase.api.negotiate import Form
 from timebase.api.render import NUMPY, Receipt
+from timebase.history.tape_bars import TapeBars
 from timebase.model.ticks import Quotes, Trades
 from timebase.model.timerange import SECOND_US
 
 COLUMNS: Mapping[type, tuple[str, ...]] = {
     Trades: ("time", "price", "size", "side", "id", "flags"),
     Quotes: ("time", "bid", "bid_size", "ask", "ask_size"),
+    TapeBars: ("time", "open", "high", "low", "close", "volume", "trades", "vwap"),
 }
 _ISO = "%Y-%m-%dT%H:%M:%S%.6fZ"
 
-Ticks = Trades | Quotes
+Ticks = Trades | Quotes | TapeBars
 
 
 def render(ticks: Ticks, form: Form, receipt: Receipt) -> bytes:
-    """The body; of json, rows and msgpack the value of its `trades` or `quotes`."""
+    """The body; of json, rows and msgpack the value of its `trades`, `quotes` or `bars`."""
     return _RENDER[form.format.name](ticks, form.times, receipt)
 
 
@@ -56,12 +58,12 @@ def _columns(ticks: Ticks, times: str) -> dict[str, NDArray[Any]]:
 def _frame(ticks: Ticks, times: str) -> pl.DataFrame:
     if times == "iso":
         return _timed(ticks).with_columns(pl.col("time").dt.to_string(_ISO))
-    return pl.DataFrame(_columns(ticks, times))
+    return pl.DataFrame(_columns(ticks, times)).fill_nan(None)
 
 
 def _timed(ticks: Ticks) -> pl.DataFrame:
     """For formats with a time type of their own."""
-    return pl.DataFrame(_columns(ticks, "")).with_columns(pl.col("time").cast(pl.Datetime("us", "UTC")))
+    return pl.DataFrame(_columns(ticks, "")).fill_nan(None).with_columns(pl.col("time").cast(pl.Datetime("us", "UTC")))
 
 
 def _json(ticks: Ticks, times: str, _: Receipt) -> bytes:

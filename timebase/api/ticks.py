@@ -1,7 +1,10 @@
-"""GET /trades/{symbol} and GET /quotes/{symbol}: what was recorded live, and when. Nobody is asked for what was not."""
+"""GET /trades/{symbol}, GET /quotes/{symbol}: what was recorded live, and when. GET /trades/{symbol}/bars: made of it.
+
+Nobody is asked for what was not recorded.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 import msgpack
@@ -15,14 +18,17 @@ from timebase.api.data import HEADER_BYTES, INLINE_BARS, ascii_json
 from timebase.api.exchange import Asked, Desk, Reply, dumps
 from timebase.api.negotiate import Form
 from timebase.api.symbols import find_instrument
+from timebase.api.tape_question import TapeQuestion, parse_tape_bars
 from timebase.api.tick_question import QUERY, TickQuestion, after_page, make_cursor, parse_ticks
 from timebase.clock import now_us
+from timebase.errors import BadParameter
+from timebase.history.tape_bars import By, tape_bars
 from timebase.model.receipt import Attempt
 from timebase.model.series import TickSeries
 from timebase.model.ticks import Quotes, Trades
-from timebase.model.timerange import Ranges
+from timebase.model.timerange import SECOND_US, Ranges
 
-__all__ = ["QUERY", "get_quotes", "get_trades"]
+__all__ = ["QUERY", "get_quotes", "get_tape_bars", "get_trades"]
 
 _NOTHING = Ranges()
 
@@ -32,11 +38,12 @@ class _Found:
     """What is recorded of a question: one page of one provider's tape, and what is said about it."""
 
     question: TickQuestion
-    ticks: Trades | Quotes
+    ticks: tick_render.Ticks
     provider: str | None = None
     recorded: Ranges = _NOTHING
     others: Sequence[str] = ()
     next: str | None = None
+    bars: TapeQuestion | None = None  # what the bars that were made of the trades are
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -54,17 +61,43 @@ async def get_quotes(desk: Desk, asked: Asked, _: list[Attempt]) -> Reply:
     return await _get(desk, asked, "quotes")
 
 
+async def get_tape_bars(desk: Desk, asked: Asked, _: list[Attempt]) -> Reply:
+    """Raises: RequestError, StoreUnavailable."""
+    question, form = parse_tape_bars(asked, now_us())
+    found = await _find(desk, question.tape)
+    made = await trio.to_thread.run_sync(_made, found, question, limiter=desk.render_threads)
+    return await _reply(desk, asked, made, form)
+
+
+def _made(found: _Found, question: TapeQuestion) -> _Found:
+    assert isinstance(found.ticks, Trades)
+    bars = tape_bars(
+        found.ticks, question.cut, limit=question.limit, until_us=question.until_us, is_whole=found.next is None
+    )
+    if found.next is not None and not len(bars):
+        raise BadParameter("every", f"{len(found.ticks):,} trades do not fill a bar; ask for smaller ones")
+    next_ = None if bars.next_us is None else str(tick_render.instant(bars.next_us, "iso"))
+    return replace(found, ticks=bars, next=next_, bars=question)
+
+
 async def _get(desk: Desk, asked: Asked, kind: str) -> Reply:
     """Raises: RequestError, StoreUnavailable."""
     question, form = parse_ticks(asked, kind, now_us())
-    found = await _find(desk, question)
+    return await _reply(desk, asked, await _find(desk, question), form)
+
+
+async def _reply(desk: Desk, asked: Asked, found: _Found, form: Form) -> Reply:
     headers = [("cache-control", "private, no-cache"), ("vary", "accept")]
-    if found.next is not None:
-        more = f"&format={form.format.name}" + (f"&times={form.times}" if form.times else "")
-        headers.append(("link", f'<{quote(asked.path)}?cursor={found.next}{more}>; rel="next"'))
+    if found.next is not None and found.bars is None:
+        headers.append(("link", _link(asked, found.next, form)))
     if form.format.name not in {"json", "rows", "msgpack"}:
         headers.append(("timebase-meta", _header(found, form.times or "iso")))
     return Reply(200, await _body(desk, found, form), form.format.media, tuple(headers), form.format.is_text)
+
+
+def _link(asked: Asked, cursor: str, form: Form) -> str:
+    more = f"&format={form.format.name}" + (f"&times={form.times}" if form.times else "")
+    return f'<{quote(asked.path)}?cursor={cursor}{more}>; rel="next"'
 
 
 async def _find(desk: Desk, question: TickQuestion) -> _Found:
@@ -115,10 +148,10 @@ async def _body(desk: Desk, found: _Found, form: Form) -> bytes:
 
 
 def _rendered(found: _Found, form: Form) -> bytes:
-    kind = found.question.kind
+    kind = found.question.kind if found.bars is None else "bars"
     names = {"symbol": found.question.symbol, "provider": found.provider}
     body = tick_render.render(found.ticks, form, {"timebase": dumps(names).decode()})
-    said = {"meta": _meta(found, form.times or "ms"), "warnings": found.warnings, "next": found.next}
+    said = {"meta": _meta(found, form.times or "ms"), "warnings": found.warnings, _onward(found): found.next}
     if form.format.name == "msgpack":
         tail = orjson.loads(dumps({"dtypes": tick_render.dtypes(found.ticks), **said}))
         opening = msgpack.Packer().pack_map_header(len(names) + 1 + len(tail))
@@ -134,14 +167,23 @@ def _packed(content: Mapping[str, object]) -> list[bytes]:
 
 def _meta(found: _Found, times: str) -> dict[str, object]:
     recorded = [[tick_render.instant(at_us, times) for at_us in (r.start_us, r.end_us)] for r in found.recorded.parts]
-    return {"source": "recorded", "recorded": recorded, "others": found.others}
+    meta: dict[str, object] = {"source": "recorded", "recorded": recorded, "others": found.others}
+    if found.bars is not None:
+        cut = found.bars.cut
+        meta |= {"by": cut.by, "every": cut.every / SECOND_US if cut.by is By.TIME else cut.every}
+    return meta
+
+
+def _onward(found: _Found) -> str:
+    """Ticks go on by cursor; bars from an instant, which is as good a beginning as the first."""
+    return "next" if found.bars is None else "next_start"
 
 
 def _header(found: _Found, times: str) -> str:
     """For formats without a place for it, as ASCII JSON of bounded size."""
     content = {
         "symbol": found.question.symbol, "provider": found.provider, "meta": _meta(found, times),
-        "warnings": found.warnings, "next": found.next,
+        "warnings": found.warnings, _onward(found): found.next,
     }  # fmt: skip
     header = ascii_json(content)
     if len(header) > HEADER_BYTES:

@@ -22,12 +22,16 @@ _TYPES = _DATA | {Type.FEED, Type.PULSE}
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What one message brought; `ends` are the subscriptions that ended with it, and why."""
+    """What one message brought; `ends` are the subscriptions that ended with it, and why.
+
+    `is_last`: no message brought it, the link has ended.
+    """
 
     arrivals: tuple[Arrival, ...]
     ends: tuple[tuple[Feed, ProviderError], ...] = ()
     is_data: bool = False
     is_pulse: bool = False
+    is_last: bool = False
 
 
 class Inflow:
@@ -107,7 +111,9 @@ class Inflow:
     def _last(self) -> Delivery:
         fault = self._fault or Unavailable("the link was closed")
         feeds, self._feeds, at_us = tuple(self._feeds.values()), {}, now_us()
-        return Delivery(tuple(_down(feed, fault, at_us) for feed in feeds), tuple((feed, fault) for feed in feeds))
+        return Delivery(
+            tuple(_down(feed, fault, at_us) for feed in feeds), tuple((feed, fault) for feed in feeds), is_last=True
+        )
 
     def _put_data(self, message: Message, received_us: int) -> None:
         if self._credit <= 0:
@@ -147,6 +153,12 @@ class Inflow:
 
 def _down(feed: Feed, error: ProviderError, now_us: int) -> Arrival:
     return Arrival(feed, now_us, is_up=False, reason=f"{error.code}: {error}")
+
+
+def told(delivery: Delivery, error: ProviderError) -> Delivery:
+    """The same ends, for another reason."""
+    arrivals = tuple(_down(arrival.feed, error, arrival.received_us) for arrival in delivery.arrivals)
+    return replace(delivery, arrivals=arrivals, ends=tuple((feed, error) for feed, _ in delivery.ends))
 
 
 def _without(feed: Feed, delivery: Delivery) -> Delivery:

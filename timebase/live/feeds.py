@@ -33,6 +33,7 @@ from timebase.live.rhythm import judge
 from timebase.live.settings import LiveSettings
 from timebase.live.supply import Supply, choose
 from timebase.live.wants import Wants
+from timebase.model.calendar import Calendar, zone_of
 from timebase.model.feed import Channel, Feed, FeedKind, FeedState
 from timebase.model.instrument import Instrument, listed_or_guessed
 from timebase.model.interval import Interval
@@ -45,6 +46,7 @@ from timebase.supervisor.backoff import HEALTHY_S, Backoff
 log = logging.getLogger(__name__)
 
 HOPELESS = (Unsupported, SymbolNotFound, AuthFailed)  # asking the same provider again soon cannot help
+RETURNING = frozenset({"stopping", "backing_off", "starting"})  # states of a provider whose process fell
 NO_PROVIDER = "no_provider"  # the code of a channel that nobody can supply
 SPARE_S = 30.0  # a process that is new ends the rests of its feeds, but not more often
 FORGET_S = 600.0  # a failure that is so long past says nothing any more
@@ -412,6 +414,7 @@ class Feeds:
         failures = self._failures.setdefault(line.supply, Failures())
         failures.in_a_row = 1 if healthy_s >= HEALTHY_S else failures.in_a_row + 1
         self._failed[line.supply.provider] += 1
+        is_still_away = failures.is_unavailable and isinstance(error, Unavailable) and self._is_away(line)
         failures.is_hopeless = isinstance(error, HOPELESS)
         failures.is_unavailable = isinstance(error, Unavailable)
         pause_s = failures.backoff.pause_s(healthy_s)
@@ -422,10 +425,15 @@ class Feeds:
         failures.until = trio.current_time() + pause_s
         line.attempts = failures.in_a_row
         log.info("%s: %s; made anew in %.1f s", line.supply, error, pause_s)
-        if line.state is not FeedState.MUTE:
+        if line.state is not FeedState.MUTE and not is_still_away:
             self._become(line, FeedState.DOWN, f"{error.code}: {error}")
         self._stir()
         return pause_s
+
+    def _is_away(self, line: Line) -> bool:
+        """Whether its followers know already that it is down, because its provider's process is, which is to return."""
+        states = {state.slug: state.state for state in self._roster.all()}
+        return line.state is FeedState.DOWN and states.get(line.supply.provider) in RETURNING
 
     async def _rest(self, line: Line, pause_s: float) -> None:
         """A provider that becomes ready ends the rest of those that only waited for it."""
@@ -472,7 +480,7 @@ class Feeds:
         if from_us is None:
             if self._wants.is_collected(channel):
                 owe(from_us=None, joined_us=joined_us)
-            elif channel.interval.end_us(channel.interval.floor_us(joined_us)) <= line.event_now_us():
+            elif _is_over(line.feed, channel.interval, joined_us, line.event_now_us()):
                 return
             from_us = joined_us if oldest_us is None else oldest_us
         owe(from_us=from_us, joined_us=joined_us)
@@ -603,6 +611,12 @@ def _built(supply: Supply) -> tuple[Interval, ...]:
     if supply.kind is FeedKind.TRADES:
         return tuple(Interval)
     return () if supply.interval is None else (supply.interval,)
+
+
+def _is_over(feed: Feed, interval: Interval, at_us: int, now_us: int) -> bool:
+    """Whether the period that holds an instant is."""
+    calendar = Calendar(zone_of(feed.instrument))
+    return calendar.ends_us(interval, calendar.stamp_at(interval, at_us)) <= now_us
 
 
 async def run_feeds(feeds: Feeds, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -1,7 +1,8 @@
 """gaps of live series -> [healer] -> questions to history of the same provider, once their periods are over.
 
 What is fetched so carries Flag.BACKFILLED and goes down the road as everything does; the hub shows it to the followers.
-The ledger says what is really missing: a gap that somebody's question has filled meanwhile costs no request.
+The ledger says what is really missing: a gap that somebody's question has filled meanwhile costs no request. Its bars
+are plain history then, and are read from the store for those who follow.
 """
 
 import logging
@@ -17,7 +18,8 @@ from timebase.clock import now_us
 from timebase.errors import NotSupported, RequestError, StoreUnavailable, TimeBaseError
 from timebase.history.answer import Completion
 from timebase.live.settings import LiveSettings
-from timebase.model.bars import Bars
+from timebase.model.bars import Bars, Flag
+from timebase.model.calendar import Calendar, zone_of
 from timebase.model.demand import BACKFILL, Question
 from timebase.model.feed import Feed
 from timebase.model.interval import Interval
@@ -42,6 +44,12 @@ class Coverage(Protocol):
     def settled(self) -> Ranges: ...
 
 
+class Topics(Protocol):
+    """Who shows it; see streaming/hub.py."""
+
+    def make_up(self, series: Series, bars: Bars) -> None: ...
+
+
 class Store(Protocol):
     """Raises: StoreUnavailable."""
 
@@ -53,15 +61,17 @@ class Store(Protocol):
 class Debt:
     """What one series still lacks, and how it is going.
 
-    `unknown_from_us`: where the feed joined, of a series whose last closed bar has still to be looked up. `traded`: the
-    opening instants of periods that must have a bar, or may have one that was not there yet. `event_now_us`: what time
-    it is for the feed, since a tape is years behind, and its history knows nothing of what was not played yet.
+    Units: stamps as in `Bars.time`, so that a date is that of the instrument's own time zone, as the aggregator has it.
+    `unknown_from`: where the feed joined, of a series whose last closed bar has still to be looked up. `traded`: the
+    periods that must have a bar, or may have one that was not there yet. `event_now_us`: what time it is for the feed,
+    since a tape is years behind, and its history knows nothing of what was not played yet.
     """
 
     series: Series
+    calendar: Calendar
     event_now_us: Callable[[], int]
     ranges: Ranges = field(default_factory=Ranges)
-    unknown_from_us: int | None = None
+    unknown_from: int | None = None
     traded: set[int] = field(default_factory=set)
     tries: int = 0
     doubts: Counter[int] = field(default_factory=Counter)  # period -> how often history did not have its bar yet
@@ -76,12 +86,14 @@ class Healer:
         *,
         historian: Historian,
         store: Store,
+        hub: Topics,
         delay_s: Callable[[str], float],
         settings: LiveSettings | None = None,
         clock: Callable[[], int] = now_us,
     ) -> None:
         self._historian = historian
         self._store = store
+        self._hub = hub
         self._delay_s = delay_s
         self._settings = settings or LiveSettings()
         self._clock = clock
@@ -107,15 +119,17 @@ class Healer:
         `from_us` None: from the last closed bar on. `has_traded`: something happened at `joined_us`.
         """
         series = feed.bars[interval]
-        debt = self._debts.setdefault(series.id, Debt(series, event_now_us))
+        debt = self._debts.get(series.id)
+        if debt is None:
+            debt = self._debts[series.id] = Debt(series, Calendar(zone_of(feed.instrument)), event_now_us)
         debt.event_now_us = event_now_us
-        first_us = interval.floor_us(joined_us)
-        start_us = first_us if from_us is None else min(interval.floor_us(from_us), first_us)
-        debt.ranges |= Ranges((TimeRange(start_us, interval.end_us(first_us)),))
+        first = debt.calendar.stamp_at(interval, joined_us)
+        start = first if from_us is None else min(debt.calendar.stamp_at(interval, from_us), first)
+        debt.ranges |= Ranges((TimeRange(start, interval.end_us(first)),))
         if from_us is None:
-            debt.unknown_from_us = first_us
+            debt.unknown_from = first
         if has_traded:
-            debt.traded.add(first_us)
+            debt.traded.add(first)
         with suppress(trio.WouldBlock):  # the one that waits will see this debt too
             self._new_in.send_nowait(None)
 
@@ -144,7 +158,7 @@ class Healer:
 
     async def _pay(self, debt: Debt) -> None:
         try:
-            while debt.ranges or debt.unknown_from_us is not None:
+            while debt.ranges or debt.unknown_from is not None:
                 await self._look_up(debt)
                 due = self._due(debt)
                 if due:
@@ -157,8 +171,8 @@ class Healer:
 
     async def _look_up(self, debt: Debt) -> None:
         """What lacks between the first bar that is kept and the join: also what was owed when the server stopped."""
-        joined_us = debt.unknown_from_us
-        if joined_us is None:
+        joined = debt.unknown_from
+        if joined is None:
             return
         try:
             settled = (await self._store.coverage(debt.series.id)).settled
@@ -166,25 +180,28 @@ class Healer:
             debt.why = f"{error.code}: {error}"
             await trio.sleep(STORE_RETRY_S)
             return
-        debt.unknown_from_us = None
-        before = settled & Ranges((TimeRange(EVER.start_us, joined_us),))
-        earliest_us = joined_us - self._settings.heal_back_days * DAY_US
-        first_us = before.parts[0].start_us if before else joined_us
-        start_us = debt.series.interval.floor_us(max(first_us, earliest_us))
-        if start_us < joined_us:
-            debt.ranges |= Ranges((TimeRange(start_us, joined_us),)) - settled
+        debt.unknown_from = None
+        before = settled & Ranges((TimeRange(EVER.start_us, joined),))
+        earliest = joined - self._settings.heal_back_days * DAY_US
+        first = before.parts[0].start_us if before else joined
+        start = debt.series.interval.floor_us(max(first, earliest))
+        if start < joined:
+            debt.ranges |= Ranges((TimeRange(start, joined),)) - settled
 
     def _late_us(self, debt: Debt) -> int:
         """How long after a period's end its bar can be had as history."""
         return int((self._delay_s(debt.series.provider) + self._settings.settle_s) * SECOND_US)
 
     def _due(self, debt: Debt) -> Ranges:
-        over_us = debt.series.interval.floor_us(min(self._clock() - self._late_us(debt), debt.event_now_us()))
-        return debt.ranges & Ranges((TimeRange(EVER.start_us, over_us),))
+        """What is over where the instrument is traded, and in UTC too: history believes in no bar before that."""
+        interval, had_us = debt.series.interval, min(self._clock() - self._late_us(debt), debt.event_now_us())
+        over = min(debt.calendar.stamp_at(interval, had_us), interval.floor_us(had_us))
+        return debt.ranges & Ranges((TimeRange(EVER.start_us, over),))
 
     def _next_s(self, debt: Debt) -> float:
         interval = debt.series.interval
-        end_us = interval.end_us(interval.floor_us(debt.ranges.parts[0].start_us))
+        first = interval.floor_us(debt.ranges.parts[0].start_us)
+        end_us = max(debt.calendar.ends_us(interval, first), interval.end_us(first))
         pause_s = (end_us + self._late_us(debt) - self._clock()) / SECOND_US
         if pause_s <= 0:  # it waits for a tape, which may be fast
             pause_s = min(TAPE_LOOK_S, (end_us - debt.event_now_us()) / SECOND_US)
@@ -195,6 +212,7 @@ class Healer:
         try:
             async with self._limit:
                 debt.why = await self._fetch(debt, due)
+            await self._show(debt, due)
             is_hopeless = False
         except StoreUnavailable as error:  # nobody's fault that trying less often would mend
             debt.tries -= 1
@@ -223,8 +241,8 @@ class Healer:
             self._given_up[series.id] = debt.why
             log.warning("%s %s of %s stays with a gap: %s", series.symbol, series.interval, series.provider, debt.why)
         debt.ranges -= due
-        debt.traded = {open_us for open_us in debt.traded if debt.ranges & Ranges((_moment(open_us),))}
-        debt.doubts = Counter({at: n for at, n in debt.doubts.items() if debt.ranges & Ranges((_moment(at),))})
+        debt.traded = {stamp for stamp in debt.traded if debt.ranges & Ranges((_moment(stamp),))}
+        debt.doubts = Counter({stamp: n for stamp, n in debt.doubts.items() if debt.ranges & Ranges((_moment(stamp),))})
         debt.tries, debt.why = 0, ""
 
     async def _fetch(self, debt: Debt, due: Ranges) -> str:
@@ -239,29 +257,35 @@ class Healer:
                 return f"{done.missing[0].range}: {done.missing[0].why}"
         return await self._catch_up(debt, self._doubtful(debt, due))
 
+    async def _show(self, debt: Debt, due: Ranges) -> None:
+        """What the road has not brought, because it was stored before. Raises: StoreUnavailable."""
+        for part in due.parts:
+            bars = await self._store.read(debt.series, part)
+            self._hub.make_up(debt.series, bars.pick((bars.flags & Flag.FORMING) == 0))
+
     def _doubtful(self, debt: Debt, due: Ranges) -> Sequence[int]:
         """The periods of which a bar must be there, or that ended so lately that their bar may be still to come."""
-        interval = debt.series.interval
-        periods = {open_us for open_us in debt.traded if due & Ranges((_moment(open_us),))}
+        interval, calendar = debt.series.interval, debt.calendar
+        periods = {stamp for stamp in debt.traded if due & Ranges((_moment(stamp),))}
         recent_us = self._clock() - RECENT_US
         for part in due.parts:
-            at_us = interval.floor_us(max(part.start_us, min(recent_us, part.end_us - 1)))
-            while at_us < part.end_us:
-                if interval.end_us(at_us) > recent_us:
-                    periods.add(at_us)
-                at_us = interval.end_us(at_us)
-        return sorted(at_us for at_us in periods if debt.doubts[at_us] < PATIENCE_TRIES)
+            stamp = interval.floor_us(max(part.start_us, min(calendar.stamp_at(interval, recent_us), part.end_us - 1)))
+            while stamp < part.end_us:
+                if calendar.ends_us(interval, stamp) > recent_us:
+                    periods.add(stamp)
+                stamp = interval.end_us(stamp)
+        return sorted(stamp for stamp in periods if debt.doubts[stamp] < PATIENCE_TRIES)
 
     async def _catch_up(self, debt: Debt, doubtful: Sequence[int]) -> str:
         """A vendor whose history is behind says that there is nothing, and the ledger believes it: ask once more."""
         series = debt.series
-        for open_us in doubtful:
-            period = TimeRange(open_us, series.interval.end_us(open_us))
-            if debt.doubts[open_us] and not len(await self._store.read(series, period, limit=1)):
+        for stamp in doubtful:
+            period = TimeRange(stamp, series.interval.end_us(stamp))
+            if debt.doubts[stamp] and not len(await self._store.read(series, period, limit=1)):
                 await self._historian.complete(self._question(series, period, refresh=True), [])
             if not len(await self._store.read(series, period, limit=1)):
-                debt.doubts[open_us] += 1
-                debt.traded.add(open_us)  # also when it is long over by the time of the next try
+                debt.doubts[stamp] += 1
+                debt.traded.add(stamp)  # also when it is long over by the time of the next try
                 return "its history has no bar yet of a period that is just over"
         return ""
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from timebase.errors import NotSupported, TimeBaseError
 from timebase.history.answer import Answer
 from timebase.model.bars import Bars, Flag
+from timebase.model.calendar import Calendar, zone_of
 from timebase.model.demand import Question
 from timebase.model.feed import Channel, FeedKind
 from timebase.model.instrument import Instrument
@@ -113,7 +114,9 @@ class Seam:
         interval = channel.interval
         assert interval is not None
         provider = await self._supplier(channel)
-        start_us, end_us = interval.floor_us(from_us), interval.floor_us(self._clock())
+        calendar = Calendar(await self._zone(channel))
+        start_us = calendar.stamp_at(interval, from_us)
+        end_us = min(calendar.stamp_at(interval, self._clock()), interval.floor_us(self._clock()))
         if start_us >= end_us:
             return Past()
         question = Question(
@@ -132,6 +135,13 @@ class Seam:
         return Past(
             tuple(_by_status(bars)), answer.series.provider, known.newest, _Sift(bars).rest, is_cut, answer.warnings
         )
+
+    async def _zone(self, channel: Channel) -> str:
+        """Whose dates count; see `calendar.zone_of`. Within the day it does not matter."""
+        if channel.interval is None or channel.interval.is_intraday:
+            return ""
+        instrument = await self._tape.instrument(channel.symbol)
+        return "" if instrument is None else zone_of(instrument)
 
     async def _ask(self, question: Question, channel: Channel) -> Answer:
         """Of the provider that is live; of any, when that one knows only the present and the client does not mind."""

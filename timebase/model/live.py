@@ -64,6 +64,7 @@ class BarUpdate:
 
     Shape: `trades` int64 (how many; -1 where unknown), `vwap` float64 (NaN where unknown) and `revision` int32 (0 the
         bar as it closed), of the length of `bars`.
+    Units: µs UTC. `received_us` is when ready-made bars came; 0: they did not come, we made them.
     """
 
     feed: Feed
@@ -74,6 +75,7 @@ class BarUpdate:
     vwap: NDArray[np.float64]
     revision: NDArray[np.int32]
     event_us: int  # the watermark, or the newest trade, that brought it about
+    received_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import trio
 
-from timebase.model.bars import Durable
+from timebase.model.bars import Bars, Durable
 from timebase.model.feed import Channel, Feed, FeedKind, FeedState
 from timebase.model.interval import Interval
 from timebase.model.live import Arrival, BarStatus, BarUpdate, DurableLive, Ticks
@@ -253,6 +254,13 @@ class Hub:
         for topic in self._topics_of(FeedKind.BARS, series.symbol, series.interval, series.provider):
             self._show(topic, rows, series.provider, None, self._clock())
 
+    def make_up(self, series: Series, bars: Bars) -> None:
+        """Show closed bars of a gap that are stored by now, whoever fetched them, where they were not told yet."""
+        for topic in self._topics_of(FeedKind.BARS, series.symbol, series.interval, series.provider):
+            owed = bars.pick(~np.isin(bars.time, list(topic.told())))
+            if len(owed):
+                self._show(topic, BarRows.bare(BarStatus.BACKFILLED, owed), series.provider, None, self._clock())
+
     def _publish_ticks(self, ticks: Ticks, durable: DurableLive) -> None:
         rows = ticks.quotes if ticks.trades is None else ticks.trades
         if rows is None or not len(rows):
@@ -268,8 +276,7 @@ class Hub:
             return
         rows = BarRows.of(update)
         if update.feed.kind is FeedKind.BARS:
-            oldest_us = min(update.event_us, int(update.bars.time[0]))
-            self._watch.note(update.feed, durable.durable_us, update.event_us, len(rows), oldest_us=oldest_us)
+            self._note_ready(update, durable)
         if update.status is BarStatus.FORMING:
             rows = rows.pick(slice(len(rows) - 1, None))
         for topic in self._route(update.feed, update.series.interval):
@@ -294,6 +301,15 @@ class Hub:
         self.lags.durable.note(durable.durable_us - received_us)
         self.ticks[feed.kind.value] += len(rows)
         self._watch.note(feed, received_us, event_us, len(rows), oldest_us=int(rows.time.min()))
+
+    def _note_ready(self, update: BarUpdate, durable: DurableLive) -> None:
+        """How late a ready-made bar came is known when it closes: from the end of its period on."""
+        received_us = update.received_us or durable.durable_us
+        if update.status is BarStatus.CLOSED:
+            self.lags.received.note(received_us - update.event_us)
+            self.lags.durable.note(durable.durable_us - received_us)
+        oldest_us = min(update.event_us, int(update.bars.time[0]))
+        self._watch.note(update.feed, received_us, update.event_us, len(update.bars), oldest_us=oldest_us)
 
     async def shown(self, commit_id: int) -> None:
         """Wait until everything that was committed up to `commit_id` has been shown."""

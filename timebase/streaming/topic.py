@@ -3,7 +3,8 @@
 from collections import deque
 
 from timebase.model.feed import Channel
-from timebase.streaming.event import Event, ends
+from timebase.model.live import BarStatus
+from timebase.streaming.event import BarRows, Event, ends
 from timebase.streaming.follower import Follower
 
 
@@ -44,6 +45,11 @@ class Topic:
         if not self._oldest <= seq <= self.newest:
             return None
         return [part for event in self.ring if (part := event.after(seq)) is not None]
+
+    def told(self) -> set[int]:
+        """The periods whose bars were told, as far as is remembered: the time of each."""
+        rows = (event.content for event in self.ring if isinstance(event.content, BarRows))
+        return {int(at) for each in rows if each.status is not BarStatus.MISSING for at in each.bars.time}
 
     def forget(self, event: Event) -> None:
         """`event`, the oldest in the ring, is not kept any longer."""

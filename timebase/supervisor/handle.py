@@ -32,6 +32,8 @@ FAILED_AUTH = "failed_auth"  # its vendor refused our key: not started until som
 WAITING = "waiting"  # for a required option or secret
 STOPPING = "stopping"
 
+ENDING = "its process is ending"  # until it is known why
+
 
 @dataclass(frozen=True, slots=True)
 class ProviderState:
@@ -89,7 +91,7 @@ class ProviderHandle:
         self._raw_in = raw_in
         self._on_change = on_change
         self._on_feed_end = on_feed_end
-        self._feeds = Feeds(raw_in, lambda text: self.mask(text), self._end_feed)
+        self._feeds = Feeds(raw_in, lambda text: self.mask(text), self._end_feed, self._why_fallen)
         self._changed = trio.Event()
         self._poke = trio.Event()
         self._life: trio.CancelScope | None = None
@@ -188,6 +190,16 @@ class ProviderHandle:
     async def run_feeds(self) -> None:
         """See Feeds."""
         await self._feeds.run()
+
+    async def _why_fallen(self) -> ProviderError | None:
+        """What whoever asks is told once it is known; None: it has been started anew already."""
+        while self.state == READY or self.reason == ENDING:
+            await self._changed.wait()
+        try:
+            self._check_ready()
+        except ProviderError as error:
+            return error
+        return None
 
     def _end_feed(self, feed: Feed, error: ProviderError) -> None:
         try:
@@ -312,7 +324,7 @@ class ProviderHandle:
         """No more questions: the process is gone, or about to go."""
         self._link = None
         if self.state in {STARTING, READY}:
-            self.become(STOPPING, "its process is ending")
+            self.become(STOPPING, ENDING)
 
     def end_life(self) -> None:
         self.pid, self.memory_bytes = None, 0

@@ -106,3 +106,10 @@ def test_how_many_trades_a_ready_bar_has_is_unknown() -> None:
 
     assert update.trades.tolist() == [-1]
     assert np.isnan(update.vwap).all()
+
+
+def test_each_says_when_it_came_and_that_it_closed_at_the_end_of_its_period() -> None:
+    bars = ready()
+    bars.take(bar(0), received_us=NOON + MINUTE_US + 7)
+    (update,) = bars.closed()
+    assert (update.event_us, update.received_us) == (NOON + MINUTE_US, NOON + MINUTE_US + 7)

@@ -126,6 +126,11 @@ class FakeHub:
     bound: dict = field(default_factory=dict)
     states: list = field(default_factory=list)  # (state, provider, reason)
     refused: list = field(default_factory=list)
+    made_up: list = field(default_factory=list)  # (provider, time of a bar)
+
+    def make_up(self, series, bars):
+        told = [(series.provider, time) for time in bars.time.tolist()]
+        self.made_up += [each for each in told if each not in self.made_up]
 
     def bind(self, channel, provider):
         if provider is None:
@@ -273,7 +278,7 @@ class World:
         self.router = Router(self.roster, FakeLedger(), wall_us=self.clock)
         self.historian = FakeHistorian(self.store, self.clock)
         shared = {"store": self.store, "settings": self.settings, "clock": self.clock}
-        self.healer = Healer(historian=self.historian, delay_s=lambda _: 0.0, **shared)
+        self.healer = Healer(historian=self.historian, hub=self.hub, delay_s=lambda _: 0.0, **shared)
         self.jammed = False
         self.feeds = Feeds(
             wants=self.wants, router=self.router, roster=self.roster, hub=self.hub, healer=self.healer,

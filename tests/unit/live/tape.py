@@ -24,13 +24,15 @@ class FakeTape:
 
     commits: list[tuple[int, Trades]] = field(default_factory=list)
     error: TimeBaseError | None = None
+    kind: AssetClass = AssetClass.CRYPTO
+    timezone: str = ""
 
     def commit(self, commit_id: int, trades: Trades) -> None:
         self.commits.append((commit_id, trades))
 
     async def instrument(self, symbol: str) -> Instrument | None:
         await trio.lowlevel.checkpoint()
-        return Instrument(1, symbol, AssetClass.CRYPTO)
+        return Instrument(1, symbol, self.kind, timezone=self.timezone)
 
     async def tick_series(self, instrument: Instrument, provider: str, kind: str) -> TickSeries:
         await trio.lowlevel.checkpoint()

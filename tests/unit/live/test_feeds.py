@@ -271,6 +271,24 @@ async def test_what_was_hopeless_is_tried_with_the_next_process(autojump_clock):
         assert vendor.active
 
 
+async def test_a_process_that_falls_is_told_once_with_the_reason_of_its_fall(autojump_clock):
+    world = World()
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        world.tick()
+        world.vendor.die()
+        await trio.sleep(5)
+        world.vendor.become("starting")
+        await trio.sleep(5)
+        world.vendor.become("ready")
+        await trio.sleep(1)
+        assert world.hub.seen() == ["connecting", "live", "down", "connecting"]
+        assert [reason for state, _, reason in world.hub.states if state == "down"] == [
+            "unavailable: killed by SIGKILL"
+        ]
+
+
 # --- states ---
 
 

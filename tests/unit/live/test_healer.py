@@ -6,9 +6,11 @@ import trio
 from unit.live.fakes import BARS, BTC, TRADES, FakeProvider, World, missing, span, streaming
 
 from timebase.errors import AllProvidersFailed, NotSupported, Upstream
+from timebase.model.demand import Question
 from timebase.model.feed import parse_channel
+from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
-from timebase.model.timerange import DAY_US, MINUTE_US, SECOND_US, Ranges
+from timebase.model.timerange import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Ranges
 
 COLLECTED = parse_channel("bars:BTC-USDT:1m@binance")
 
@@ -260,3 +262,36 @@ async def test_gaps_of_one_series_are_healed_together_and_one_after_the_other(au
             await trio.sleep(1)
         await world.trade_for(65)
         assert world.historian.ranges()[1:] == [span(first, first + MINUTE_US)]
+
+
+async def test_a_day_heals_as_the_date_it_is_where_it_is_traded_and_when_it_is_over_there(autojump_clock):
+    world = World()
+    await world.store.upsert_instruments([Instrument(0, "AAPL", AssetClass.STOCK, timezone="America/New_York")])
+    evening_us = world.clock() // DAY_US * DAY_US + DAY_US + 2 * HOUR_US  # 21 or 22 o'clock of the day before
+    await trio.sleep((evening_us - world.clock()) / SECOND_US)
+    async with world.running():
+        world.wants.want(parse_channel("bars:AAPL:1d"))
+        await trio.sleep(1)
+        world.tick()
+        await trio.sleep(2 * HOUR_US / SECOND_US - 10)
+        assert world.historian.asked == []
+        await trio.sleep(HOUR_US / SECOND_US + 30)
+        today = evening_us // DAY_US * DAY_US
+        assert world.historian.ranges() == [span(today - DAY_US, today)]
+
+
+async def test_who_follows_sees_what_somebody_elses_question_has_fetched_before(autojump_clock):
+    world = World()
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        await world.trade_for(130)
+        lost = world.minute
+        world.say(is_up=False, reason="cut")
+        await trio.sleep(90)
+        world.hub.made_up.clear()
+        gap = span(lost, world.minute)
+        await world.historian.complete(Question("BTC-USDT", Interval.M1, gap, provider="binance"), [])
+        world.say(is_up=True)
+        await world.trade_for(5)
+        assert world.hub.made_up == [("binance", time) for time in range(lost, world.minute, MINUTE_US)]

@@ -14,9 +14,11 @@ from unit.streaming.happenings import BARS, NOW_US, TRADES, bar, shown, tape, tr
 
 from timebase.errors import NotSupported, StoreUnavailable
 from timebase.live.seam import Seam
-from timebase.model.feed import Channel
+from timebase.model.feed import Channel, FeedKind
+from timebase.model.instrument import AssetClass
+from timebase.model.interval import Interval
 from timebase.model.live import BarStatus
-from timebase.model.timerange import HOUR_US, MINUTE_US
+from timebase.model.timerange import DAY_US, HOUR_US, MINUTE_US
 from timebase.streaming.follower import Follower
 from timebase.streaming.hub import Hub
 
@@ -85,6 +87,18 @@ async def test_the_past_is_asked_of_the_provider_that_is_live() -> None:
     with house.hub.follow() as follower:
         await house.join(follower, BARS)
     assert [q.provider for q in house.past.asked] == ["binance"]
+
+
+async def test_the_past_ends_with_the_last_day_that_is_over_where_it_is_traded() -> None:
+    house = House()
+    house.tape.kind, house.tape.timezone = AssetClass.STOCK, "America/New_York"
+    days = Channel(FeedKind.BARS, "AAPL", Interval.D1, "binance")
+    today = NOW_US // DAY_US * DAY_US
+    seam = Seam(house.hub, house.past, house.tape, lambda: today + HOUR_US)
+    with house.hub.follow() as follower:
+        joined = house.hub.join(follower, days, is_held=True)
+        await seam.bridge(follower, days, joined.seq, today - 5 * DAY_US)
+    assert house.past.asked[-1].range.end_us == today - DAY_US
 
 
 async def test_without_a_feed_anybodys_past_will_do(autojump_clock: MockClock) -> None:

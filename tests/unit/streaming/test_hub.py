@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import trio
 from hypothesis import given, settings
@@ -24,7 +25,8 @@ from unit.streaming.happenings import (
 )
 
 from timebase.model.bars import Batch, Durable, Outcome
-from timebase.model.feed import Channel, Feed, FeedState
+from timebase.model.feed import Channel, Feed, FeedKind, FeedState
+from timebase.model.interval import Interval
 from timebase.model.live import Arrival, BarStatus, DurableLive, LiveBatch
 from timebase.model.timerange import MINUTE_US, TimeRange
 from timebase.streaming.encode import JSON
@@ -37,6 +39,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.said: list[tuple[object, ...]] = []
+        self.received: list[int] = []
 
     def want(self, channel: Channel) -> None:
         self.said.append(("want", str(channel)))
@@ -46,6 +49,7 @@ class Heard:
 
     def note(self, feed: Feed, received_us: int, event_us: int, n: int, *, oldest_us: int) -> None:
         self.said.append(("note", feed.id, n))
+        self.received.append(received_us)
 
     def hear(self, word: Arrival) -> None:
         self.said.append(("hear", word.reason))
@@ -172,6 +176,18 @@ async def test_words_of_a_feed_are_heard_after_its_data() -> None:
     batch = replace(trades(1, 3).batch, words=(Arrival(TRADES_FEED, NOW_US, is_up=False, reason="cut"),))
     hub.publish(DurableLive(batch, 1, NOW_US))
     assert heard.said == [("note", 1, 3), ("hear", "cut")]
+
+
+def test_ready_made_bars_count_from_the_end_of_their_period_and_from_when_they_came() -> None:
+    hub, heard = new_hub(), Heard()
+    hub.attach(heard, heard)
+    feed = Feed(3, FeedKind.BARS, TRADES_FEED.instrument, "binance", Interval.M1, bars=TRADES_FEED.bars)
+    for status in (BarStatus.FORMING, BarStatus.CLOSED):
+        ready = replace(update(0, 1.0, status), feed=feed, event_us=NOW_US, received_us=NOW_US + 300_000)
+        hub.publish(DurableLive(LiveBatch(updates=(ready,)), 1, NOW_US + 310_000))
+    assert (hub.lags.received.sum_s, sum(hub.lags.received.counts)) == (0.3, 1)
+    assert (hub.lags.durable.sum_s, sum(hub.lags.durable.counts)) == (0.01, 1)
+    assert heard.received == [NOW_US + 300_000] * 2
 
 
 async def test_a_channel_that_nobody_can_supply_says_so_to_all_and_to_who_comes_later() -> None:
@@ -374,6 +390,17 @@ async def test_healed_bars_are_shown_and_every_batch_of_history_goes_on() -> Non
             ("backfilled", 1.0), ("closed", 7.0)
         ]  # fmt: skip
     assert [durable.batch.demand_id async for durable in past_out] == [0, 1]
+
+
+async def test_a_gap_that_is_stored_already_is_made_up_for_once_and_what_was_told_is_not_told_again() -> None:
+    hub = new_hub()
+    with hub.follow(BARS) as follower:
+        hub.publish(bar(0, 1.0))
+        hub.publish(bar(1, np.nan, BarStatus.MISSING))
+        for _ in range(2):
+            hub.make_up(M1, bars_of([0, 1, 2], [1.0, 2.0, 3.0]))
+        told = [(e["status"], e["close"]) for e in shown(await follower.next())]
+    assert told == [("closed", 1.0), ("missing", None), ("backfilled", 2.0), ("backfilled", 3.0)]
 
 
 async def test_the_hub_lets_its_failure_out() -> None:
