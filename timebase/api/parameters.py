@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from timebase.api.times import FORMS, PATTERN
 from timebase.errors import BadParameter
 from timebase.history.adjust import WHICH
-from timebase.model.instrument import AssetClass, canonical_symbol
+from timebase.model.instrument import MAX_SYMBOL, SYMBOL_PATTERN, AssetClass, canonical_symbol, is_symbol
 from timebase.model.interval import Interval, parse_interval
 
 T = TypeVar("T")
@@ -34,12 +34,9 @@ class Parameter(Generic[T]):
 
 
 def _symbol(text: str) -> str:
-    symbol = canonical_symbol(text)
-    if len(text) > MAX_SYMBOL or not (
-        text.isascii() and re.fullmatch(SYMBOL_PATTERN, symbol)
-    ):  # "ß" in capitals is "SS"
+    if not is_symbol(text):
         raise ValueError(f"{text[:64]!r} is not a symbol; write it like AAPL, BRK-B, ^GSPC, EUR-USD or BTC-USDT")
-    return symbol
+    return canonical_symbol(text)
 
 
 def _slug(text: str) -> str:
@@ -107,9 +104,6 @@ def _speed(text: str) -> float:
 
 
 MAX_SPEED = 1e9  # more than any tape can be played with
-MAX_SYMBOL = 64
-_REST = r"[A-Za-z0-9^=.$#&@!*:+_-]"
-SYMBOL_PATTERN = rf"[A-Za-z0-9^=$#&@!*]{_REST}*(/{_REST}+)*"  # the slash: of pairs whose quote nobody knows
 SLUG_PATTERN = r"[a-z0-9][a-z0-9-]{0,63}"
 MAX_BARS = 1_000_000
 MAX_CURSOR = 1_000
