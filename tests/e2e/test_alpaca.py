@@ -14,6 +14,7 @@ import trio
 from e2e.conftest import ServerMaker
 from e2e.live_stubs import LiveStub
 from e2e.running import until
+from websockets.sync.client import connect
 
 from timebase.model.timerange import DAY_US, MINUTE_US
 
@@ -100,6 +101,18 @@ def test_a_wrong_secret_is_refused_and_nothing_is_subscribed(home: Path, serving
         with running(program, tmp_path / "printed") as printed:
             _wait(lambda: any("auth failed" in line for line in printed()))
         assert stub.wanted() == []
+
+
+def test_what_a_client_authenticates_with_is_never_logged(home: Path, serving: ServerMaker) -> None:
+    LiveStub("stub", home / "manifests", home / "stubs")
+    with serving(home, token="a-token", log_level="DEBUG") as server:
+        with connect(server.url.replace("http", "ws") + "/v2/sip", proxy=None) as client:
+            assert b"connected" in client.recv(decode=False)
+            client.send('{"action":"auth","key":"a-key","secret":"a-token"}')
+            assert b"authenticated" in client.recv(decode=False)
+        log = server.log()
+    assert "a-key" not in log
+    assert "a-token" not in log
 
 
 def _kinds(lines: list[str]) -> set[str]:

@@ -10,7 +10,7 @@ from timebase.errors import BadParameter
 from timebase.history.adjust import WHICH
 from timebase.history.reader import MAX_BARS
 from timebase.history.tape_bars import By
-from timebase.model.instrument import AssetClass, canonical_symbol
+from timebase.model.instrument import MAX_SYMBOL, SYMBOL_PATTERN, AssetClass, canonical_symbol, is_symbol
 from timebase.model.interval import Interval, parse_interval
 
 T = TypeVar("T")
@@ -36,12 +36,9 @@ class Parameter(Generic[T]):
 
 
 def _symbol(text: str) -> str:
-    symbol = canonical_symbol(text)
-    if len(text) > MAX_SYMBOL or not (
-        text.isascii() and re.fullmatch(SYMBOL_PATTERN, symbol)
-    ):  # "ß" in capitals is "SS"
+    if not is_symbol(text):
         raise ValueError(f"{text[:64]!r} is not a symbol; write it like AAPL, BRK-B, ^GSPC, EUR-USD or BTC-USDT")
-    return symbol
+    return canonical_symbol(text)
 
 
 def _slug(text: str) -> str:
@@ -124,9 +121,6 @@ def _amount(text: str) -> Amount:
 
 
 MAX_SPEED = 1e9  # more than any tape can be played with
-MAX_SYMBOL = 64
-_REST = r"[A-Za-z0-9^=.$#&@!*:+_-]"
-SYMBOL_PATTERN = rf"[A-Za-z0-9^=$#&@!*]{_REST}*(/{_REST}+)*"  # the slash: of pairs whose quote nobody knows
 SLUG_PATTERN = r"[a-z0-9][a-z0-9-]{0,63}"
 MAX_CURSOR = 1_000
 FORMATS = ("json", "rows", "ndjson", "csv", "arrow", "arrow-stream", "parquet", "msgpack")

@@ -12,7 +12,7 @@ import orjson
 
 from timebase.compat.alpaca_events import JSON, MSGPACK, JsonEncoder, MsgpackEncoder, bar_type
 from timebase.model.feed import Channel, FeedKind
-from timebase.model.instrument import canonical_symbol
+from timebase.model.instrument import canonical_symbol, is_symbol
 from timebase.model.interval import Interval
 from timebase.streaming.event import BarRows, Event
 
@@ -157,7 +157,7 @@ def _names(message: Mapping[str, object]) -> dict[str, list[str]] | None:
     named: dict[str, list[str]] = {}
     for name in LISTS:
         symbols = message.get(name, [])
-        if not isinstance(symbols, list) or not all(isinstance(each, str) and 0 < len(each) <= 64 for each in symbols):
+        if not isinstance(symbols, list) or not all(isinstance(each, str) and is_symbol(each) for each in symbols):
             return None
         if symbols:
             named[name] = symbols

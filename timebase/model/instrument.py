@@ -1,5 +1,6 @@
 """Instruments, their canonical symbols, and what class of asset a symbol looks like."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,6 +10,10 @@ FIAT = frozenset(
     "RUB IDR MYR PHP TWD SAR AED".split()
 )
 CRYPTO_QUOTES = frozenset("USDT USDC BUSD FDUSD TUSD DAI BTC ETH BNB".split())  # noqa: SIM905 - a list reads worse
+
+MAX_SYMBOL = 64
+_REST = r"[A-Za-z0-9^=.$#&@!*:+_-]"
+SYMBOL_PATTERN = rf"[A-Za-z0-9^=$#&@!*]{_REST}*(/{_REST}+)*"  # the slash: of pairs whose quote nobody knows
 
 
 class AssetClass(StrEnum):
@@ -57,6 +62,13 @@ def canonical_symbol(text: str) -> str:
         if found and quote in FIAT | CRYPTO_QUOTES:
             return f"{base}-{quote}"
     return symbol
+
+
+def is_symbol(text: str) -> bool:
+    """Whether a client may name an instrument so. Nothing else gets to the database, to vendors or into file names."""
+    symbol = canonical_symbol(text)
+    is_short = len(text) <= MAX_SYMBOL
+    return is_short and text.isascii() and bool(re.fullmatch(SYMBOL_PATTERN, symbol))  # "ß" in capitals is "SS"
 
 
 def classify(symbol: str) -> AssetClass:

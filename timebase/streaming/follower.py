@@ -22,6 +22,7 @@ BUFFER_BYTES = 4 << 20
 # One frame: a client gets through it in a few milliseconds, and meanwhile others get theirs.
 FRAME_EVENTS = 2_048
 OFFER_BELOW = BUFFER_EVENTS // 4  # history waits while more than this waits: live events need the room
+EMPTY_SLOTS = 1_024  # beside as many as hold something: so seldom that it costs nothing
 PATIENCE_S = 20.0  # after the first drop; a reader who took nothing for so long is not slow but gone
 Sift = Callable[[Event], Sequence[Event]]  # what is left of an event
 TOO_SLOW = 4008  # of the codes that RFC 6455 leaves to applications, after HTTP's 408
@@ -230,7 +231,14 @@ class Follower:
         self._bytes += event.nbytes
         if self._is_full():
             self._make_room()
+        if len(self._slots) > 2 * self._rows + EMPTY_SLOTS:
+            self._close_ranks()
         self._wake()
+
+    def _close_ranks(self) -> None:
+        """Nobody takes from a follower that does not read, and each quote leaves the place of the one before empty."""
+        self._slots = deque(slot for slot in self._slots if slot.event is not None)
+        self._trades = deque(slot for slot in self._trades if slot.event is not None)
 
     def _conflate(self, channel: Channel, event: Event, slot: _Slot) -> None:
         known = self._newest.get(channel)

@@ -1,5 +1,6 @@
 """What followers of the hub see."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -139,6 +140,19 @@ async def test_forming_bars_and_quotes_are_conflated_to_the_newest() -> None:
             hub.publish(quote(float(n)))
         events = shown(await follower.next())
     assert [e.get("close", e.get("bid")) for e in events] == [99.0, 99.0]
+
+
+async def test_quotes_that_nobody_reads_take_the_room_of_one() -> None:
+    hub = new_hub()
+    with hub.follow(QUOTES):
+        tracemalloc.start()
+        try:
+            for n in range(10_000):
+                hub.publish(quote(float(n)))
+            held_bytes, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert held_bytes < 256 * 1024
 
 
 async def test_a_forming_bar_is_not_shown_after_its_close() -> None:
