@@ -1,7 +1,8 @@
 """A connection that has become a WebSocket: the opening handshake, messages in, frames out.
 
-hypercorn recognises the request and then stays out of it. Its own way costs 55 µs a frame, agrees to compress whenever
-a browser offers it (300 KB a client, and each frame anew for each of them), and does not show pongs.
+hypercorn recognises the request and then stays out of it. Its own way costs 38 µs of CPU for a frame of 150 bytes (2
+here), agrees to compress whenever a browser offers it (220 KB of zlib's windows for each client, and 3.5 µs for each
+frame, anew for each of them; all measured), and does not show pongs.
 """
 
 import base64

@@ -1,8 +1,9 @@
 """Whether an instrument's market is open at an instant: from its class, time zone and exchange. Pure.
 
-No holidays and no half days: a calendar library that knows them (exchange_calendars) takes 0.45 s to import, 0.15 s for
-each exchange and 45 MB of the core, to tell a quiet holiday from a quiet hour. On a holiday a feed is therefore called
-quiet, or mute when its vendor sends no pulses. Where nothing is known, nothing is claimed.
+No holidays and no half days: a calendar library that knows them takes 0.7 s to import, 0.25 s for each exchange and,
+with pandas, 53 MB (measured with exchange_calendars 4.13.2 and four exchanges, numpy being there already), to tell a
+quiet holiday from a quiet hour. On a holiday a feed is therefore called quiet, or mute when its vendor sends no pulses.
+Where nothing is known, nothing is claimed.
 """
 
 from collections.abc import Mapping
