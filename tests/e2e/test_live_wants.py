@@ -1,4 +1,4 @@
-"""What a user of live can do: history and then live at once, one upstream feed for any number of clients, a collector."""
+"""What a user of live can do: history and then live at once, one feed for any number of clients, a collector."""
 
 import time
 from pathlib import Path
