@@ -48,7 +48,7 @@ def made_week(seed: int = 8) -> list[Row]:
 
 
 def truth_of(rows: list[Row], interval: Interval) -> dict[int, Values]:
-    """The tape's bars that are whole: not that of its first trade, nor one that is not over when the tape has run out."""
+    """The bars that are whole: not that of the first trade, nor one that is not over when the tape has run out."""
     time, price, size, ids = zip(*rows, strict=True)
     bars = rows_of(rebuild(Trades.of(time, price, size, id=ids), intervals=[interval])[interval].bars)
     first_us, last_us = time[0], time[-1] + RUN_OUT_US - LATENESS_US

@@ -1,4 +1,4 @@
-"""What a user of live can do: history and then live at once, one upstream feed for any number of clients, a collector."""
+"""What a user of live can do: history and then live at once, one feed for any number of clients, a collector."""
 
 import time
 from pathlib import Path
@@ -12,7 +12,7 @@ from e2e.live_stubs import LiveStub, Row
 from e2e.running import asking, until
 
 from timebase.model.bars import Flag
-from timebase.model.timerange import DAY_US, HOUR_US, MINUTE_US, SECOND_US, TimeRange
+from timebase.model.timerange import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Ranges, TimeRange
 
 NOON_US = 20_000 * DAY_US + DAY_US // 2
 SYMBOL, BARS, TRADES = "BTC-USDT", "bars:BTC-USDT:1m", "trades:BTC-USDT"
@@ -129,8 +129,6 @@ async def _holds(client: Any, start_us: int, end_us: int) -> bool:
     if reply.status_code != 200:
         return False
     ledgers = [each["coverage"] for each in reply.json()["series"] if each["interval"] == "1m"]
-    parts = [part for ledger in ledgers for part in (*ledger["complete"], *ledger["empty"])]
-    return (
-        sum(min(last, end_us // 1000) - max(first, start_us // 1000) for first, last in parts) * 1000
-        >= end_us - start_us
-    )
+    parts = (part for ledger in ledgers for part in (*ledger["complete"], *ledger["empty"]))
+    held = Ranges.of(TimeRange(first * 1000, last * 1000) for first, last in parts)
+    return not Ranges((TimeRange(start_us, end_us),)) - held

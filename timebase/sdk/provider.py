@@ -101,7 +101,8 @@ class Provider:
         """Follow `stream.wanted` and put what the vendor says, for as long as anything is wanted. Optional.
 
         It runs from the first subscription on and is cancelled after the last; it is not expected to return. What it
-        raises is told to every feed that is wanted, and it runs again when one is next asked for.
+        raises is told to every feed that is wanted, and it runs again when one is next asked for, after a pause that
+        grows from failure to failure up to a minute: who cannot reach the vendor may simply raise.
         """
         raise NotImplementedError
 

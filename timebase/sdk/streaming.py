@@ -1,5 +1,7 @@
 """Runs `Provider.stream` while something is wanted: subscriptions come in, what it puts goes out."""
 
+import random
+
 import anyio
 
 from timebase.errors import ProviderError, Unavailable
@@ -12,6 +14,12 @@ from timebase.sdk.provider import Provider
 from timebase.sdk.stream import Stream, Subscription, Wanted
 from timebase.sdk.threads import Soon
 from timebase.wire.envelope import Message, pack_error
+
+# Between two runs of a stream that fails, however many feeds ask for it: each may cost the vendor a connection.
+FIRST_PAUSE_S = 0.25
+LAST_PAUSE_S = 60.0
+JITTER = 0.2  # of the pause, either way
+HEALTHY_S = 60.0  # a run of this length: what went wrong before is forgiven
 
 
 class Streaming:
@@ -34,7 +42,8 @@ class Streaming:
         self._stream = Stream(self._carrier, self._wanted, self.refuse)
         self._scope: anyio.CancelScope | None = None  # of the stream, while it runs
         self._ended = anyio.Event()
-        self._is_leaving = False
+        self._leaving = anyio.Event()
+        self._failures = 0  # runs in a row that failed
 
     @property
     def strays(self) -> int:
@@ -46,7 +55,7 @@ class Streaming:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._carrier.run)
-                while not self._is_leaving:
+                while not self._leaving.is_set():
                     if self._wanted.feeds:
                         await self._stream_once()
                     else:
@@ -74,7 +83,7 @@ class Streaming:
 
     async def leave(self) -> None:
         """End the stream, and return when it has ended."""
-        self._is_leaving = True
+        self._leaving.set()
         self._forget(*self._wanted.feeds)
         await self._ended.wait()
 
@@ -89,14 +98,25 @@ class Streaming:
         """One run of the provider's stream; how it ends, unless we end it, is told to every feed it leaves behind."""
         self._stream = Stream(self._carrier, self._wanted, self.refuse)
         problem: Exception = Unavailable("the provider's stream ended by itself")
+        began_s = anyio.current_time()
         with anyio.CancelScope() as self._scope:
             try:
                 await call(self._provider.stream, self._stream)
             except Exception as error:  # noqa: BLE001 - a provider may raise anything; the core shall hear of it
                 problem = error
         is_ours, self._scope = self._scope.cancel_called, None
+        if anyio.current_time() - began_s >= HEALTHY_S:
+            self._failures = 0
         if not is_ours:
             self._fail_all(told(problem))
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """After a failure. What is wanted meanwhile is wanted together, of one run."""
+        pause_s = min(LAST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(self._failures, 16))
+        self._failures += 1
+        with anyio.move_on_after(pause_s * (1 + JITTER * random.uniform(-1, 1))):  # noqa: S311
+            await self._leaving.wait()
 
     def _fail_all(self, error: ProviderError) -> None:
         for subscription in self._wanted.feeds.values():

@@ -6,7 +6,8 @@ every stream: {"raises": MESSAGE} or {"dies": true}. A line of the tape is one o
     {"quotes": SYMBOL, "time": […], "bid": […], "bid_size": […], "ask": […], "ask_size": […]}
     {"pulse": us}, {"up": true}, {"down": REASON}
 and is played once, by the process that finds it; what is there when a process starts, has been. `subscriptions.jsonl`
-gets a line for each set of wanted feeds, an empty one at the end; `connections` a dot for each stream. The truth is {SYMBOL: [[open_us, open, high, low, close, volume], …]} at 1m.
+gets a line for each set of wanted feeds, an empty one at the end; `connections` a dot for each stream. The truth is
+{SYMBOL: [[open_us, open, high, low, close, volume], …]} at 1m.
 """
 
 import asyncio

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import anyio
 import anyio.lowlevel
@@ -302,6 +303,24 @@ async def test_a_stream_that_raises_fails_every_feed_with_that_error_and_runs_ag
             ]
             await trio.testing.wait_all_tasks_blocked()
             assert runs == run
+
+
+async def test_a_stream_that_fails_runs_less_and_less_often_however_many_feeds_want_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    runs: list[float] = []
+
+    async def act(stream: Stream) -> None:
+        runs.append(trio.current_time())
+        raise Unavailable("no route")
+
+    async with open_rehearsal(playing(act)) as core:
+        while len(runs) < 6:
+            core.subscribe("ABCDEFGH"[len(runs)])
+            await trio.sleep(0.1)
+    pauses = [later - sooner for sooner, later in pairwise(runs)]
+    for pause_s, usual_s in zip(pauses, (0.25, 0.5, 1, 2, 4), strict=True):
+        assert 0.8 * usual_s <= pause_s <= 1.2 * usual_s + 0.1
 
 
 async def test_a_bug_in_a_stream_is_an_upstream_fault(capsys: pytest.CaptureFixture[str]) -> None:
