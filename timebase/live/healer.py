@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 STORE_RETRY_S = 5.0
 TAPE_LOOK_S = 1.0
-PATIENCE_TRIES = 3  # for a bar that the vendor's history does not have yet; then it is believed
+PATIENCE_TRIES = 3  # for a bar that history does not have yet; then it is believed, unless there were trades
 RECENT_US = 60 * SECOND_US  # a period that ended longer ago has its bar, if there is one
 
 
@@ -63,7 +63,7 @@ class Debt:
 
     Units: stamps as in `Bars.time`, so that a date is that of the instrument's own time zone, as the aggregator has it.
     `unknown_from`: where the feed joined, of a series whose last closed bar has still to be looked up. `traded`: the
-    periods that must have a bar, or may have one that was not there yet. `event_now_us`: what time it is for the feed,
+    periods that must have a bar. `event_now_us`: what time it is for the feed,
     since a tape is years behind, and its history knows nothing of what was not played yet.
     """
 
@@ -266,7 +266,7 @@ class Healer:
     def _doubtful(self, debt: Debt, due: Ranges) -> Sequence[int]:
         """The periods of which a bar must be there, or that ended so lately that their bar may be still to come."""
         interval, calendar = debt.series.interval, debt.calendar
-        periods = {stamp for stamp in debt.traded if due & Ranges((_moment(stamp),))}
+        periods = {stamp for stamp in (*debt.traded, *debt.doubts) if due & Ranges((_moment(stamp),))}
         recent_us = self._clock() - RECENT_US
         for part in due.parts:
             stamp = interval.floor_us(max(part.start_us, min(calendar.stamp_at(interval, recent_us), part.end_us - 1)))
@@ -274,7 +274,7 @@ class Healer:
                 if calendar.ends_us(interval, stamp) > recent_us:
                     periods.add(stamp)
                 stamp = interval.end_us(stamp)
-        return sorted(stamp for stamp in periods if debt.doubts[stamp] < PATIENCE_TRIES)
+        return sorted(stamp for stamp in periods if stamp in debt.traded or debt.doubts[stamp] < PATIENCE_TRIES)
 
     async def _catch_up(self, debt: Debt, doubtful: Sequence[int]) -> str:
         """A vendor whose history is behind says that there is nothing, and the ledger believes it: ask once more."""
@@ -285,7 +285,6 @@ class Healer:
                 await self._historian.complete(self._question(series, period, refresh=True), [])
             if not len(await self._store.read(series, period, limit=1)):
                 debt.doubts[stamp] += 1
-                debt.traded.add(stamp)  # also when it is long over by the time of the next try
                 return "its history has no bar yet of a period that is just over"
         return ""
 

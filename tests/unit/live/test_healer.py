@@ -234,6 +234,17 @@ async def test_a_vendor_whose_history_is_behind_is_asked_once_more(autojump_cloc
         assert [question.refresh for _, question in world.historian.asked][-1]
 
 
+async def test_a_history_without_a_bar_of_a_period_with_trades_is_not_believed(autojump_clock):
+    world = World(heal_tries=5)
+    world.historian.behind_s = 10**6
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        world.tick()
+        await trio.sleep(300)
+        assert world.healer.outcomes == {("binance", "given_up"): 1}
+
+
 async def test_a_database_that_is_away_costs_no_try(autojump_clock):
     world = World(heal_tries=2)
     async with world.running():
