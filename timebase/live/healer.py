@@ -250,12 +250,14 @@ class Healer:
 
         Raises: TimeBaseError.
         """
-        series = debt.series
+        series, doubtful = debt.series, self._doubtful(debt, due)
+        for stamp in doubtful:
+            debt.doubts.setdefault(stamp, 0)  # also when something else fails before it is looked at
         for part in due.parts:
             done = await self._historian.complete(self._question(series, part), [])
             if done.missing:
                 return f"{done.missing[0].range}: {done.missing[0].why}"
-        return await self._catch_up(debt, self._doubtful(debt, due))
+        return await self._catch_up(debt, doubtful)
 
     async def _show(self, debt: Debt, due: Ranges) -> None:
         """What the road has not brought, because it was stored before. Raises: StoreUnavailable."""
@@ -278,15 +280,15 @@ class Healer:
 
     async def _catch_up(self, debt: Debt, doubtful: Sequence[int]) -> str:
         """A vendor whose history is behind says that there is nothing, and the ledger believes it: ask once more."""
-        series = debt.series
+        series, lacking = debt.series, 0
         for stamp in doubtful:
             period = TimeRange(stamp, series.interval.end_us(stamp))
             if debt.doubts[stamp] and not len(await self._store.read(series, period, limit=1)):
                 await self._historian.complete(self._question(series, period, refresh=True), [])
             if not len(await self._store.read(series, period, limit=1)):
                 debt.doubts[stamp] += 1
-                return "its history has no bar yet of a period that is just over"
-        return ""
+                lacking += 1
+        return f"its history has no bar yet of {lacking} periods that are just over" if lacking else ""
 
     def _question(self, series: Series, part: TimeRange, *, refresh: bool = False) -> Question:
         return Question(
