@@ -101,14 +101,14 @@ async def test_what_was_spooled_outlives_a_killed_server(
 async def test_no_provider_is_blamed_for_a_database_that_hangs(
     home: Path, serving: ServerMaker, cluster: Cluster, stub: Stub
 ) -> None:
-    settings = {"database_url": cluster.url, "patience_s": 1, "retention_intraday_days": "never"}
+    settings = {"database_url": cluster.url, "patience_s": 4, "retention_intraday_days": "never"}
     with serving(home, **settings) as server:
         async with asking(server) as client, trio.open_nursery() as nursery:
             nursery.start_soon(_backfill_patiently, client)
             await until(lambda: _is_half_stored(client))
             with _frozen(cluster):
                 stub.open_gate("away")
-                await trio.sleep(3)  # the outage itself
+                await trio.sleep(6)  # the outage itself, longer than the patience
         assert (await stored(server, "FILL-USD")).equals(true_bars(Interval.M1, WHOLE))
         assert stub.ranges("FILL-USD") == [WHOLE]
 
