@@ -1,6 +1,7 @@
 """The command line: one line per command; the work happens in `timebase.cli`."""
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -122,6 +123,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TimeBaseError as exc:
         print(f"timebase: {exc}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+        return 141
     except KeyboardInterrupt:
         return 130
 

@@ -23,6 +23,8 @@ EARLIEST_US = to_us(datetime(1990, 1, 1, tzinfo=UTC))  # no venue had microsecon
 # Little, because one wild time would carry the watermark with it, and all honest trades after it would come too late.
 AHEAD_US = 10 * SECOND_US
 
+MOST = 1e30  # of a price or a size: far beyond what is traded, and products and sums of them stay finite
+
 KNOWN_FLAGS = (0, TradeFlag.CANCEL, TradeFlag.CORRECTION)
 
 
@@ -66,7 +68,7 @@ def _is_trade(trades: Trades) -> Mask:
 
 
 def _price_missing(trades: Trades, _: TickContext) -> Mask:
-    return _is_trade(trades) & ~np.isfinite(trades.price)
+    return _is_trade(trades) & ~(np.abs(trades.price) < MOST)
 
 
 def _price_not_positive(trades: Trades, context: TickContext) -> Mask:
@@ -76,11 +78,11 @@ def _price_not_positive(trades: Trades, context: TickContext) -> Mask:
 
 
 def _size_wrong(trades: Trades, _: TickContext) -> Mask:
-    return _is_trade(trades) & ~((trades.size >= 0) & (trades.size < np.inf))
+    return _is_trade(trades) & ~((trades.size >= 0) & (trades.size < MOST))
 
 
 def _quote_missing(quotes: Quotes, _: TickContext) -> Mask:
-    return ~(np.isfinite(quotes.bid) & np.isfinite(quotes.ask))
+    return np.asarray(~((np.abs(quotes.bid) < MOST) & (np.abs(quotes.ask) < MOST)))
 
 
 def _quote_negative(quotes: Quotes, context: TickContext) -> Mask:
@@ -92,7 +94,7 @@ def _quote_negative(quotes: Quotes, context: TickContext) -> Mask:
 
 def _quote_size_wrong(quotes: Quotes, _: TickContext) -> Mask:
     sizes = (quotes.bid_size, quotes.ask_size)
-    return np.asarray(~np.logical_and.reduce([(size >= 0) & (size < np.inf) for size in sizes]))
+    return np.asarray(~np.logical_and.reduce([(size >= 0) & (size < MOST) for size in sizes]))
 
 
 def crossed(quotes: Quotes) -> Mask:
@@ -109,9 +111,9 @@ def is_clean(trades: Trades, context: TickContext) -> bool:
         trades.time.min() >= EARLIEST_US
         and trades.time.max() <= context.received_us + AHEAD_US
         and trades.price.min() > 0
-        and trades.price.max() < np.inf
+        and trades.price.max() < MOST
         and trades.size.min() >= 0
-        and trades.size.max() < np.inf
+        and trades.size.max() < MOST
         and not trades.flags.any()
     )
 
@@ -119,14 +121,14 @@ def is_clean(trades: Trades, context: TickContext) -> bool:
 TRADE_RULES = (
     TradeRule("time_range", "before 1990, or ahead of our clock", lambda rows, known: _outside_time(rows.time, known)),
     TradeRule("flags", "an unknown flag, or a cancel or correction without an id", _means_nothing),
-    TradeRule("finite", "the price is missing or infinite", _price_missing),
+    TradeRule("finite", "the price is missing or without end", _price_missing),
     TradeRule("positive", "the price is zero or negative", _price_not_positive),
-    TradeRule("size", "the size is missing, negative or infinite", _size_wrong),
+    TradeRule("size", "the size is missing, negative or without end", _size_wrong),
 )
 
 QUOTE_RULES = (
     QuoteRule("time_range", "before 1990, or ahead of our clock", lambda rows, known: _outside_time(rows.time, known)),
-    QuoteRule("finite", "a price is missing or infinite", _quote_missing),
+    QuoteRule("finite", "a price is missing or without end", _quote_missing),
     QuoteRule("positive", "a price is negative", _quote_negative),
-    QuoteRule("size", "a size is missing, negative or infinite", _quote_size_wrong),
+    QuoteRule("size", "a size is missing, negative or without end", _quote_size_wrong),
 )

@@ -31,8 +31,9 @@ def parse_groups(message: Message) -> Iterator[Group]:
     """What a `trades`, `quotes` or `stream_bars` message has for each feed; float columns are views of its bytes.
 
     Order: as sent. A feed may be named more than once; groups without rows are left out.
-    Raises: Malformed, before the first group, when feeds, counts and columns do not fit each other, a time is no µs of
-        a calendar year, or a side, flag or `closed` is none. Prices are the validator's to judge.
+    Raises: Malformed, before the first group, when feeds, counts and columns do not fit each other, a bar's time is no
+        µs of a calendar year, or a side, flag or `closed` is none. Times of ticks, and prices, are the validator's to
+        judge, row by row: one wild row of one symbol must not cost all others their connection.
     """
     feeds, counts = message.integers("feeds"), message.integers("counts")
     rows = _rows(feeds, counts)
@@ -61,7 +62,7 @@ def _rows(feeds: tuple[int, ...], counts: tuple[int, ...]) -> int:
 
 
 def _trades(message: Message, n: int) -> Trades:
-    time = parse_time(message, n)
+    time = parse_column(message, "time", "<i8", n)
     price, size = (parse_column(message, name, "<f8", n) for name in ("price", "size"))
     side = _small(message, "side", n, -1, 1)
     trade_id = parse_column(message, "trade_id", "<i8", n)
@@ -71,7 +72,7 @@ def _trades(message: Message, n: int) -> Trades:
 
 
 def _quotes(message: Message, n: int) -> Quotes:
-    time = parse_time(message, n)
+    time = parse_column(message, "time", "<i8", n)
     return Quotes(time, *(parse_column(message, name, "<f8", n) for name in ("bid", "bid_size", "ask", "ask_size")))
 
 

@@ -42,14 +42,19 @@ def trades_arrival(trades: Trades, asset_class: AssetClass = AssetClass.STOCK) -
     [
         ("time_range", (0, 10.0, 1.0, 1, 0)),
         ("time_range", (NOW + 11 * SECOND_US, 10.0, 1.0, 1, 0)),
+        ("time_range", (NOW * 1_000, 10.0, 1.0, 1, 0)),  # nanoseconds
+        ("time_range", (2**63 - 1, 10.0, 1.0, 1, 0)),
+        ("time_range", (-(2**63), 10.0, 1.0, 1, 0)),
         ("flags", (NOW, 10.0, 1.0, 1, 4)),
         ("flags", (NOW, 10.0, 1.0, 0, TradeFlag.CANCEL)),
         ("finite", (NOW, math.nan, 1.0, 1, 0)),
         ("finite", (NOW, math.inf, 1.0, 1, 0)),
+        ("finite", (NOW, 1e308, 1.0, 1, 0)),
         ("positive", (NOW, 0.0, 1.0, 1, 0)),
         ("positive", (NOW, -1.0, 1.0, 1, TradeFlag.CORRECTION)),
         ("size", (NOW, 10.0, -1.0, 1, 0)),
         ("size", (NOW, 10.0, math.nan, 1, 0)),
+        ("size", (NOW, 10.0, 1e308, 1, 0)),
     ],
 )
 def test_a_bad_trade_is_refused_by_name_and_the_good_one_beside_it_stays(rule: str, row: tuple[float, ...]) -> None:
