@@ -54,20 +54,6 @@ def test_get_prints_a_table_or_what_a_pipe_wants(hall: Hall) -> None:
     assert len(piped.stdout.splitlines()) == 4
 
 
-def test_a_reader_who_has_seen_enough_is_no_fault(hall: Hall) -> None:
-    arguments = [sys.executable, "-m", "timebase", "get", "CLI-USD", "--interval", "1m", "--format", "csv"]
-    arguments += ["--start", "2024-01-01", "--end", "2024-01-08"]
-    environ = hall.server.environ | {"TIMEBASE_SERVER": hall.server.url}
-    with subprocess.Popen(
-        arguments, env=environ, cwd=hall.server.home, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as asked:
-        assert asked.stdout is not None
-        assert asked.stderr is not None
-        asked.stdout.readline()
-        asked.stdout.close()
-        assert b"Traceback" not in asked.stderr.read()
-
-
 def test_get_says_what_is_wrong_and_fails(hall: Hall) -> None:
     hall.server.run("get", "CLI-USD", *ASK_WEEK)
     hall.a.script("CLY-USD", {"code": "unknown_symbol"})

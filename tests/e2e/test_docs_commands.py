@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -83,6 +84,18 @@ def test_a_documented_command_works(house: Server, tmp_path: Path, arguments: st
     assert done.returncode == 0, done.stderr.decode()
     if "-o" in typed:
         assert (house.home / typed[typed.index("-o") + 1]).stat().st_size > 1_000
+
+
+def test_a_reader_who_has_seen_enough_is_no_fault(house: Server) -> None:
+    """`timebase watch … | head -1`: the first event after that finds nobody."""
+    typed = [sys.executable, "-m", "timebase", "watch", "DEMO-CRYPTO", "--json", "--trades", "--from", "-2h"]
+    environ = house.environ | {"TIMEBASE_SERVER": house.url}
+    with subprocess.Popen(typed, env=environ, cwd=house.home, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watch:
+        assert watch.stdout is not None
+        assert watch.stderr is not None
+        watch.stdout.readline()
+        watch.stdout.close()
+        assert watch.stderr.read() == b""
 
 
 def test_the_printed_configuration_is_good(house: Server, tmp_path: Path) -> None:
