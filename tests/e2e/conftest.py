@@ -46,7 +46,7 @@ def new_database(admin_url: str) -> Iterator[Callable[[], str]]:
         return urlunsplit(urlsplit(admin_url)._replace(path=f"/{name}"))
 
     yield make
-    for name in made:
+    for name in () if HAS_EMBEDDED else made:  # an embedded server goes with all that it has: a minute less of dropping
         asyncio.run(_execute(admin_url, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
