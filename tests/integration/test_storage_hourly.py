@@ -52,11 +52,6 @@ async def stale(annex: Annex) -> int:
     return await annex.run(select)
 
 
-async def know_the_tables(conn: Connection) -> None:
-    """What PostgreSQL does by itself within a minute; until then it joins a series' hours row by row."""
-    await conn.execute("ANALYZE bars")
-
-
 async def roll_up(store: Store) -> None:
     """All there is to do."""
     if store.has_timescale:
@@ -128,7 +123,6 @@ async def test_what_is_written_while_hours_are_rolled_up_is_rolled_up_too(store:
             async with trio.open_nursery() as at_once:
                 at_once.start_soon(roll_up, store)
                 await store.put([batch(series, whole.pick(slice(first, first + 60)))])
-            await annex.run(know_the_tables)
             assert await hours(annex) == true_hours(whole.pick(slice(0, first + 60)))
         nursery.cancel_scope.cancel()
     await roll_up(store)
