@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,8 @@ import pytest
 import trio
 from unit.api.fakes import FakeServices, open_api
 from unit.streaming.happenings import BARS, TRADES, bar, trades
+
+from timebase.api.routes import ROUTES
 
 HOUSE = Path(__file__).parents[2]
 PAGE = (HOUSE / "docs/streaming.md").read_text()
@@ -96,14 +98,30 @@ async def test_the_printed_page_works_in_a_browser(services: FakeServices, tmp_p
     async with open_api(services, token="s3cret") as port:
         page = tmp_path / "page.html"
         page.write_text(HTML.replace(ADDRESS, f"127.0.0.1:{port}").replace("YOUR-TOKEN", "s3cret"))
-        flags = (
-            "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr",
-            f"--user-data-dir={tmp_path / 'profile'}",
-        )  # fmt: skip
-        async with running(CHROMIUM, *flags, page.as_uri()) as browser:
+        async with running(CHROMIUM, *flags(tmp_path), "--enable-logging=stderr", page.as_uri()) as browser:
             await until(browser, "closed")
             close_live(services)
             await until(browser, "4711.5")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not here")
+async def test_the_description_for_people_shows_every_operation(services: FakeServices, tmp_path: Path) -> None:
+    assert CHROMIUM is not None
+    operations = sum(len({*route.methods} - {"HEAD"}) for route in ROUTES)
+    async with open_api(services) as port:
+        shown = ("--dump-dom", "--virtual-time-budget=10000", f"http://127.0.0.1:{port}/docs")
+        async with running(CHROMIUM, *flags(tmp_path), *shown) as browser:
+            page = await until(browser, "</html>")
+    assert '<p id="intro">The description cannot' not in page
+    assert page.count("<summary>") == operations
+    assert "--data-binary" in page
+
+
+def flags(folder: Path) -> Sequence[str]:
+    return (
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+        f"--user-data-dir={folder / 'profile'}",
+    )  # fmt: skip
 
 
 async def test_watch_shows_history_and_then_live_and_goes_on_after_a_lost_connection(services: FakeServices) -> None:
