@@ -238,8 +238,10 @@ class Healer:
         if outcome == "healed":
             self._given_up.pop(series.id, None)
         else:
+            # Once until it heals: a plugin that flaps has a new gap every second.
+            say = log.debug if series.id in self._given_up else log.warning
             self._given_up[series.id] = debt.why
-            log.warning("%s %s of %s stays with a gap: %s", series.symbol, series.interval, series.provider, debt.why)
+            say("%s %s of %s stays with a gap: %s", series.symbol, series.interval, series.provider, debt.why)
         debt.ranges -= due
         debt.traded = {stamp for stamp in debt.traded if debt.ranges & Ranges((_moment(stamp),))}
         debt.doubts = Counter({stamp: n for stamp, n in debt.doubts.items() if debt.ranges & Ranges((_moment(stamp),))})
