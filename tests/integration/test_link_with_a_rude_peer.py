@@ -404,7 +404,7 @@ async def taken(core: Core) -> Delivery:
         ("trades", {"feeds": ["x"]}),
         ("trades", {"price": b"\0" * 15}),
         ("trades", {"side": np.array([7, 7]).tobytes()}),
-        ("trades", {"time": np.array([2**62, 2**62]).tobytes()}),
+        ("stream_bars", {"time": np.array([2**62, 2**62]).tobytes()}),
         ("quotes", {}),
         ("stream_bars", {}),
         ("feed", {"feeds": []}),

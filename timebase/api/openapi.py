@@ -75,9 +75,17 @@ def _parameter(each: Parameter[Any], where: str) -> Mapping[str, Any]:
 
 
 def _body(known: Sequence[Parameter[Any]]) -> Schema:
-    properties = {each.name: {**each.schema, "description": each.meaning} for each in known}
+    properties = {each.name: {**_or_null(each), "description": each.meaning} for each in known}
     required = [each.name for each in known if each is SYMBOL]
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _or_null(each: Parameter[Any]) -> Schema:
+    """Clients that have a field for everything send null for what they do not say."""
+    if each is SYMBOL or each.schema.get("type") != "string":
+        return each.schema
+    values = {"enum": [*each.schema["enum"], None]} if "enum" in each.schema else {}
+    return {**each.schema, "type": ["string", "null"], **values}
 
 
 def _responses(route: Route, method: str) -> Mapping[str, Any]:

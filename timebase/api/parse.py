@@ -75,8 +75,11 @@ def parse_query(query: bytes, known: Sequence[Parameter[Any]]) -> Given:
     return Given(texts)
 
 
+_TEXTS = frozenset({p.SYMBOL.name, p.PROVIDER.name, p.INTERVAL.name})  # no number is one of these by chance
+
+
 def parse_body(body: bytes, known: Sequence[Parameter[Any]]) -> Given:
-    """The same from a JSON object."""
+    """The same from a JSON object; null is as good as nothing."""
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
@@ -88,6 +91,8 @@ def parse_body(body: bytes, known: Sequence[Parameter[Any]]) -> Given:
     for name, value in content.items():
         if name not in names:
             raise _unknown(name, names)
+        if name in _TEXTS and not isinstance(value, str | None):
+            raise BadParameter(name, "write a text")
         if isinstance(value, bool):
             texts[name] = "true" if value else "false"
         elif isinstance(value, str | int | float) and "\0" not in str(value):

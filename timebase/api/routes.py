@@ -24,7 +24,15 @@ from timebase.api import (
 )
 from timebase.api import parameters as p
 from timebase.api.exchange import JSON, Asked, Desk, Reply
-from timebase.api.faults import BadBody, BodyTooLarge, BodyTooSlow, CrossOrigin, DeadlineExceeded, UnsupportedMedia
+from timebase.api.faults import (
+    BadBody,
+    BodyTooLarge,
+    BodyTooSlow,
+    CrossOrigin,
+    DeadlineExceeded,
+    UnknownPath,
+    UnsupportedMedia,
+)
 from timebase.api.negotiate import FORMATS
 from timebase.api.parameters import Parameter
 from timebase.api.parse import BACKFILL, DATA, DATA_OF_ANY
@@ -197,7 +205,7 @@ ROUTES = (
     Route(
         "/collect/{symbol}", collect.delete_collected, "deleteCollected", "Do not keep a symbol up to date any more",
         method="DELETE", query=collect.WHICH, replies={JSON: "CollectedList"}, tag="live",
-        faults=(BadParameter, StoreUnavailable, CrossOrigin, DeadlineExceeded),
+        faults=(BadParameter, UnknownPath, StoreUnavailable, CrossOrigin, DeadlineExceeded),
     ),
     Route(
         "/health", health.get_health, "getHealth", "200 only when the database answers and is migrated",
