@@ -118,9 +118,10 @@ def unseen(keys: TradeKeys, stored: TradeKeys) -> NDArray[np.bool_]:
 
 
 def _ascend(keys: TradeKeys) -> bool:
-    """True when the numbers of each series ascend, as live ones do: then nothing is in it twice."""
-    is_later = (keys.id[1:] > keys.id[:-1]) | (keys.id[1:] == NO_TRADE_ID)
-    return bool(np.all(is_later | (keys.series_id[1:] != keys.series_id[:-1])))
+    """True when the numbers of each series ascend, as live ones do: then none is in it twice."""
+    is_numbered = keys.id != NO_TRADE_ID
+    ids, series_id = keys.id[is_numbered], keys.series_id[is_numbered]
+    return bool(np.all((ids[1:] > ids[:-1]) | (series_id[1:] != series_id[:-1])))
 
 
 def pack_ticks(rows: TickRows[T], wire: Mapping[str, str], commit_id: int) -> Iterator[memoryview]:

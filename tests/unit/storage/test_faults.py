@@ -17,6 +17,7 @@ AWAY = [
     asyncpg.DeadlockDetectedError("deadlock"),
     asyncpg.InterfaceError("connection is closed"),
     asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress"),
+    asyncpg.InterfaceError("cannot perform operation: another operation is in progress"),
 ]
 
 

@@ -2,7 +2,7 @@ import struct
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from timebase.model.ticks import Quotes, Trades
@@ -86,6 +86,7 @@ def test_a_cancellation_is_not_the_trade_that_it_takes_back() -> None:
     assert unseen(TradeKeys.of(rows), NOTHING).tolist() == [True, True, False]
 
 
+@example([(1, 1, 1, 0), (1, 1, 0, 0), (1, 1, 1, 0)], [])  # one without a number between two of the same
 @given(
     st.lists(st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(0, 3), st.integers(0, 1)), max_size=12),
     st.lists(st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 3), st.integers(0, 1)), max_size=6),
