@@ -25,8 +25,8 @@ _MISCONFIGURED = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
-# The last two: of a connection that lay idle when the database told it that it goes down, before it noticed the end, and
-# of the rollback after that. No two of our tasks ever use one connection.
+# The last two: of a connection that lay idle when the database told it that it goes down, before it noticed the end,
+# and of the rollback after that. No two of our tasks ever use one connection.
 _LOST = (
     "closed", "closing", "terminated", "lost", "released back", "cannot switch to state",
     "another operation is in progress",
