@@ -383,6 +383,7 @@ async def test_a_plugin_that_hangs_takes_its_feeds_down_when_it_is_found_out(tmp
         (await world.ready()).subscribe(feed := a_feed("FROZEN"))
         await world.down(feed)
         await world.reach("backing_off")
+        await trio.testing.wait_all_tasks_blocked()
         assert "answered no ping" in world.handle().reason
         assert [ended for ended, _ in world.ended] == [feed]
 
