@@ -20,6 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import httpx
 import pytest
+from conftest import creation
 from e2e.running import Server, asking
 from e2e.stubs import Stub
 
@@ -35,13 +36,13 @@ def _heeds_interrupts() -> None:
 
 
 @pytest.fixture(scope="session")
-def new_database(admin_url: str) -> Iterator[Callable[[], str]]:
-    """Makes databases for servers that need not bring their own."""
+def new_database(admin_url: str, template_database: str) -> Iterator[Callable[[], str]]:
+    """Makes migrated databases for servers that need not bring their own."""
     made: list[str] = []
 
     def make() -> str:
         name = f"timebase_e2e_{uuid.uuid4().hex[:12]}"
-        asyncio.run(_execute(admin_url, f"CREATE DATABASE {name}"))
+        asyncio.run(_execute(admin_url, creation(name, template_database)))
         made.append(name)
         return urlunsplit(urlsplit(admin_url)._replace(path=f"/{name}"))
 
