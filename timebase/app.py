@@ -65,6 +65,7 @@ from timebase.supervisor.settings import SupervisorSettings
 from timebase.supervisor.supervisor import run_supervisor
 
 BATCHES_IN_FLIGHT = 4  # of at most 65,536 bars each: enough to keep every stage busy, 13 MB per channel at worst
+BUILT_IN_FLIGHT = 1  # what would wait here for the writer is built later, all at once: half the work, and newer
 DRAIN_S = 20.0  # for accepted batches to reach the store after the stop
 BARS_SHARE = 0.7  # of the cache: columns, so that a million bars fit; the rest holds rendered replies
 
@@ -87,7 +88,7 @@ async def _serve(
     async with trio.open_nursery() as road:
         raw_in, raw_out = trio.open_memory_channel[Batch | Live](BATCHES_IN_FLIGHT)
         good_in, good_out = trio.open_memory_channel[Batch | Live](BATCHES_IN_FLIGHT)
-        built_in, built_out = trio.open_memory_channel[Batch | LiveBatch](BATCHES_IN_FLIGHT)
+        built_in, built_out = trio.open_memory_channel[Batch | LiveBatch](BUILT_IN_FLIGHT)
         durable_in, durable_out = trio.open_memory_channel[Durable | DurableLive](BATCHES_IN_FLIGHT)
         past_in, past_out = trio.open_memory_channel[Durable](BATCHES_IN_FLIGHT)
 

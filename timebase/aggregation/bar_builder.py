@@ -99,11 +99,11 @@ class BarBuilder:
         if not self._has_news:
             return ()
         self._has_news = False
-        steps = {step.interval: step for step in self._ladder if step.interval in intervals}
+        newest = self._ladder.forming(intervals)
         standing = {
-            interval: bar
-            for interval, bar in self._ladder.forming().items()
-            if interval in steps and bar[0] >= steps[interval].open_stamp
+            step.interval: newest[step.interval]
+            for step in self._ladder
+            if step.interval in newest and newest[step.interval][0] >= step.open_stamp
         }
         return forming_updates(self.feed, standing, event_us=self._mark.newest_us)
 

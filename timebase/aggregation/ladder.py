@@ -86,16 +86,13 @@ class Ladder:
         step.table.replace(rows.stamp, rows.pick(rows.values[COUNT] > 0))
         return rows
 
-    def forming(self) -> dict[Interval, tuple[int, Row]]:
-        """The bars of the newest trade's periods, as they stand."""
-        newest: dict[Interval | None, tuple[int, Row]] = {}
+    def forming(self, wanted: Collection[Interval]) -> dict[Interval, tuple[int, Row]]:
+        """The bars of the newest trade's periods, as they stand, of these intervals."""
         last = self.seconds.last()
         if last is None:
             return {}
-        newest[None] = last
-        for step in self:
-            newest[step.interval] = self._forming(step, *newest[MADE_OF[step.interval]])
-        return {interval: bar for interval, bar in newest.items() if interval is not None}
+        newest: dict[Interval | None, tuple[int, Row]] = {None: last}
+        return {step.interval: self._newest(step.interval, newest) for step in self if step.interval in wanted}
 
     def forget(self, before_us: int) -> None:
         """Drop all that no change of a trade at or after an instant can touch."""
@@ -132,6 +129,12 @@ class Ladder:
         before = step.table.before(stamp)
         price = before[CLOSE] if before is not None else old.row(0)[OPEN]
         return stamp, (price, price, price, price, 0.0, 0.0, 0.0)
+
+    def _newest(self, interval: Interval | None, known: dict[Interval | None, tuple[int, Row]]) -> tuple[int, Row]:
+        if interval not in known:
+            assert interval is not None
+            known[interval] = self._forming(self._steps[interval], *self._newest(MADE_OF[interval], known))
+        return known[interval]
 
     def _forming(self, step: Step, part: int, row: Row) -> tuple[int, Row]:
         if step.kept is None or step.kept.part != part:

@@ -109,8 +109,9 @@ def _flagged(update: BarUpdate) -> Bars:
 
 
 def _bar_batch(series: Series, layer: Sequence[Bars], known_us: int) -> Batch:
-    bars = Bars.concat(layer)
-    bars = bars.pick(np.argsort(bars.time, kind="stable"))
+    bars = layer[0] if len(layer) == 1 else Bars.concat(layer)
+    if len(bars) > 1:
+        bars = bars.pick(np.argsort(bars.time, kind="stable"))
     covers = TimeRange(int(bars.time[0]), series.interval.end_us(int(bars.time[-1])))
     return Batch(0, series, covers, Outcome.COMPLETE, REASON, known_us, bars)
 

@@ -20,7 +20,15 @@ from timebase.storage.annex import Connection
 from timebase.storage.binary_copy import CHUNK_ROWS
 from timebase.storage.coverage import Claim, Ledger, claims, opening_span
 from timebase.storage.merge import difference
-from timebase.storage.queries.bars import Rows, copy_bars, replace_bars, select_bars, select_bars_at, select_bars_of
+from timebase.storage.queries.bars import (
+    FEW,
+    Rows,
+    copy_bars,
+    replace_bars,
+    select_bars,
+    select_bars_at,
+    select_bars_of,
+)
 from timebase.storage.queries.batches import insert_batches, lock_series
 from timebase.storage.queries.corporate_actions import upsert_actions
 from timebase.storage.queries.coverage import replace_ledgers, select_ledgers
@@ -29,7 +37,6 @@ from timebase.storage.queries.stale_hours import note_hours
 
 ROWS_AT_ONCE = 131_072  # 8 MB of columns, and as much again stored and packed
 WEEK_US = 7 * DAY_US
-FEW = 16  # bars of a series that are looked up together with those of others, not in a question of their own
 SPARSE = 200_000  # stored rows that an answer may skip over before they are looked up one by one
 
 
