@@ -1,7 +1,8 @@
 """Yahoo Finance, by way of yfinance.
 
     question -> splits and dividends (kept an hour) -> one request per window -> raw bars
-    feeds -> polls, each of them paid for -> bars, forming and closed: yahoo_polling.py
+    feeds of bars -> polls, each of them paid for -> bars, forming and closed: yahoo_polling.py
+    feeds of quotes -> one WebSocket -> best bid and ask, where Yahoo gives them: yahoo_quoting.py
 
 What is done to Yahoo's numbers. Yahoo adjusts open, high, low, close and volume for every split up to today, whatever
 range is asked for, and divides dividends by later splits; TimeBase stores what was traded and paid. So the whole list
@@ -22,21 +23,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+import anyio
+from anyio.to_thread import run_sync
 from yahoo_account import Asking
-from yahoo_actions import NO_LEDGER
+from yahoo_actions import NO_LEDGER, Ledger
 from yahoo_ledgers import Ledgers
 from yahoo_news import Known, News
+from yahoo_shares import Share, divide
 from yahoo_symbols import to_native
 from yahoo_windows import windows
 
 from timebase.clock import now_us
 from timebase.model.timerange import MINUTE_US
-from timebase.sdk import AssetClass, Bars, CorporateAction, HistoryRequest, Instrument, Provider, Stream, Subscription
+from timebase.sdk import (
+    AssetClass,
+    Bars,
+    CorporateAction,
+    FeedKind,
+    HistoryRequest,
+    Instrument,
+    Provider,
+    ProviderError,
+    Stream,
+    Subscription,
+    SymbolNotFound,
+    Unsupported,
+)
 
 # What neither splits nor pays.
 WITHOUT_ACTIONS = frozenset({AssetClass.CRYPTO, AssetClass.FOREX, AssetClass.INDEX, AssetClass.FUTURE})
 
 LONGEST_POLL_S = 900.0
+LONGEST_ANSWER_S = 10.0  # to a handshake or a ping, which take a fraction of a second
 
 
 @contextmanager
@@ -85,11 +103,44 @@ class YahooFinance(Provider):
                 yield bars
 
     async def stream(self, stream: Stream) -> None:
+        bars, quotes = Share(stream), Share(stream)
+        late_us = int(float(self.options.get("late_minutes", 15)) * MINUTE_US)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._poll, stream, bars, late_us)
+            tasks.start_soon(self._quote, stream, quotes, late_us)
+            await divide(stream, {FeedKind.BARS: bars, FeedKind.QUOTES: quotes})
+
+    async def _poll(self, stream: Stream, share: Share, late_us: int) -> None:
         from yahoo_polling import Polling, Rhythm
 
-        late_us = int(float(self.options.get("late_minutes", 15)) * MINUTE_US)
         rhythm = Rhythm(float(self.options.get("poll_seconds", 60)), LONGEST_POLL_S)
-        await Polling(stream, self._newest, late_us, rhythm, self.log).run()
+        await Polling(stream, share, self._newest, late_us, rhythm, self.log).run()
+
+    async def _quote(self, stream: Stream, share: Share, late_us: int) -> None:
+        from yahoo_quoting import Patience, Quoting
+        from yahoo_socket import open_socket
+
+        timeout_s = min(float(self.options.get("timeout", 30)), LONGEST_ANSWER_S)
+        opener = partial(open_socket, str(self.options.get("stream_url") or ""), timeout_s)
+        patience = Patience(float(self.options.get("heartbeat", 15)), timeout_s, late_us)
+        await Quoting(stream, share, opener, self._admit, patience, self.log).run()
+
+    async def _admit(self, feed: Subscription) -> None:
+        """Yahoo's stream is silent about what it does not have; its ledger of splits and dividends is not.
+
+        Raises: SymbolNotFound, Unsupported.
+        """
+        native = to_native(feed.symbol, feed.asset_class)
+        try:
+            await run_sync(self._ledgers.get, native, partial(self._look_up, native))
+        except (SymbolNotFound, Unsupported):
+            raise
+        except ProviderError as error:
+            self.log.warning("whether Yahoo has %s cannot be told, it is subscribed all the same: %s", native, error)
+
+    def _look_up(self, native: str) -> Ledger:
+        self.spend_sync()  # nobody has asked a question that would have paid for it
+        return self._yahoo.ledger(native, Asking(self.spend_sync))
 
     def _newest(self, feed: Subscription, known: Known) -> News:
         """One poll, in a thread. Today's bars are as they were traded: no split comes after them."""

@@ -3,8 +3,8 @@
     wanted feeds -> the one that is due -> one request -> what is new in it -> bars, forming and closed -> pulse
 
 Yahoo sends no trades. Its WebSocket gives last prices without their size (the field of that name holds the volume of
-the day) and without bid and ask, so that trades or quotes from it would be invented; bars it makes itself, and those
-are asked for. A feed that brings nothing new, at night or over a week-end, is polled less and less often.
+the day), so that trades or bars from it would be invented; bars Yahoo makes itself, and those are asked for. A feed
+that brings nothing new, at night or over a week-end, is polled less and less often.
 """
 
 import logging
@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import anyio
 from anyio.to_thread import run_sync
 from yahoo_news import Known, News
+from yahoo_shares import Share
 
 from timebase.clock import now_us
-from timebase.sdk import FeedKind, ProviderError, Stream, Subscription, SymbolNotFound, Unsupported
+from timebase.sdk import ProviderError, Stream, Subscription, SymbolNotFound, Unsupported
 
 HOPELESS = (SymbolNotFound, Unsupported)
 PATIENCE = 2  # polls in a row that may bring nothing before they become rarer
@@ -46,8 +47,11 @@ class Polled:
 
 
 class Polling:
-    def __init__(self, stream: Stream, ask: Ask, late_us: int, rhythm: Rhythm, log: logging.Logger) -> None:
+    def __init__(
+        self, stream: Stream, share: Share, ask: Ask, late_us: int, rhythm: Rhythm, log: logging.Logger
+    ) -> None:
         self._stream = stream
+        self._share = share
         self._ask = ask
         self._late_us = late_us
         self._rhythm = rhythm
@@ -57,22 +61,22 @@ class Polling:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await self._take_up(self._stream.wanted)
+            await self._take_up(self._share.wanted)
             due = min(self._feeds.items(), key=lambda each: each[1].due_s, default=None)
             if due is None:
-                await self._stream.changed()
+                await self._share.changed()
                 continue
             feed, polled = due
             with anyio.move_on_at(polled.due_s):
-                await self._stream.changed()
+                await self._share.changed()
                 continue
             await self._poll(feed, polled)
 
     async def _take_up(self, wanted: tuple[Subscription, ...]) -> None:
         self._feeds = {feed: polled for feed, polled in self._feeds.items() if feed in wanted}
         for feed in wanted:
-            if feed.kind is not FeedKind.BARS or feed.interval is None:
-                await self._stream.refuse(feed, Unsupported(f"Yahoo gives no {feed.kind}, only bars"))
+            if feed.interval is None:
+                await self._share.refuse(feed, Unsupported("bars are of an interval"))
             elif feed not in self._feeds:
                 self._feeds[feed] = Polled(Known(feed.interval, self._late_us), anyio.current_time())
 
@@ -80,7 +84,7 @@ class Polling:
         try:
             news = await run_sync(self._ask, feed, polled.known, abandon_on_cancel=False)
         except HOPELESS as error:
-            await self._stream.refuse(feed, error)
+            await self._share.refuse(feed, error)
             return
         except ProviderError as error:
             polled.in_vain += 1

@@ -12,8 +12,7 @@ from recorded.rehearsed import heard, run_rehearsal
 from recorded.vendor import Answer, Seen, Vendor, open_vendor
 from recorded.yahoo import CHART, TOO_MANY, Yahoo
 
-from timebase.house import MANIFESTS, PLUGINS
-from timebase.manifest.load import load_manifest
+from timebase.house import PLUGINS
 from timebase.model.feed import FeedKind
 from timebase.model.timerange import MINUTE_US, to_us
 from timebase.sdk import Bars, Interval, RateLimited, SymbolNotFound, Unsupported
@@ -202,7 +201,6 @@ def test_a_vendor_that_limits_requests_is_down_and_asked_again_later(yahoo: Yaho
     ("symbol", "kind", "interval", "error"),
     [
         ("BTC-USD", "trades", None, Unsupported),
-        ("BTC-USD", "quotes", None, Unsupported),
         ("BTC-USD", "bars", "4h", Unsupported),
         ("NOPE", "bars", "1m", SymbolNotFound),
     ],
@@ -231,8 +229,3 @@ def test_it_keeps_what_every_stream_must_keep(yahoo: Yahoo, tmp_path: Path) -> N
     options = {"base_url": yahoo.vendor.url, "timeout": 10, "poll_seconds": 0.05}
     provider = YahooFinance(options=options, cache_dir=tmp_path)
     assert check_stream(provider, "BTC-USD", "bars", "1m", rows=2, lateness_s=120, settle_s=3) == []
-
-
-def test_the_manifest_says_that_only_bars_are_streamed() -> None:
-    assert load_manifest(MANIFESTS / "yahoo-finance").streams == {FeedKind.BARS}
-    assert "stream" in YahooFinance.methods()

@@ -146,6 +146,14 @@ class BinanceStreams(SocketVendor):
         return n
 
 
+class YahooStreams(SocketVendor):
+    """Yahoo's WebSocket: {"subscribe": [symbol, …]} and {"unsubscribe": [symbol, …]}, neither of which it answers."""
+
+    def take(self, streams: set[str], request: dict[str, Any]) -> None:
+        streams.update(request.get("subscribe", ()))
+        streams.difference_update(request.get("unsubscribe", ()))
+
+
 @contextmanager
 def open_sockets(vendor: SocketVendor) -> Iterator[None]:
     """The vendor listens on 127.0.0.1 until the block is left."""

@@ -82,7 +82,8 @@ class Quotes(Columns):
     """Best bid and ask of one instrument from one provider, as columns.
 
     Shape: five arrays of length n >= 0.
-    Units: `time` int64 µs UTC, event time; prices float64 in the quote currency per unit, sizes float64 in units.
+    Units: `time` int64 µs UTC, event time; prices float64 in the quote currency per unit, sizes float64 in units;
+        0 is what the vendor does not say, or that there is none.
     """
 
     time: NDArray[np.int64]
