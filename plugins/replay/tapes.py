@@ -31,6 +31,8 @@ NAMES = {
     "symbol": ("symbol", "ticker", "pair"),
 }
 SIDES = {"buy": 1, "b": 1, "bid": 1, "1": 1, "1.0": 1, "sell": -1, "s": -1, "ask": -1, "-1": -1, "-1.0": -1}
+FORM = "a tape is CSV with a header, Parquet or ndjson, plain or in gz or zip, with columns time, price and size"
+EARLIEST_US, END_US = 0, 7_258_118_400_000_000  # 1970 to 2200
 _UNITS_US = ((1e11, 1e6), (1e14, 1e3), (1e17, 1.0), (float("inf"), 1e-3))  # below so much it is s, ms, µs, ns
 
 
@@ -67,12 +69,15 @@ def load_tape(tape: Tape) -> Trades:
     path = Path(tape.path)
     try:
         frames = [_frame(name, data) for name, data in _tables(path)]
+        if not frames:
+            raise ValueError("there is no file in it")
         frame = pl.concat(frames) if len(frames) > 1 else frames[0]
         return _trades(frame, tape)
-    except (OSError, EOFError, zlib.error, BadZipFile) as exc:
-        raise Malformed(f"{path} cannot be read: {exc}") from exc
-    except (pl.exceptions.PolarsError, ValueError, IndexError) as exc:
-        raise Malformed(f"{path} is no tape of trades: {exc}") from exc
+    except (OSError, EOFError, zlib.error, BadZipFile, RuntimeError) as exc:  # the last: it has a password
+        raise Malformed(f"{path} cannot be read: {exc}; {FORM}") from exc
+    except (pl.exceptions.PolarsError, ValueError, IndexError, OverflowError) as exc:
+        why = str(exc).partition("\n")[0]
+        raise Malformed(f"{path} is no tape of trades: {why}; {FORM}") from exc
 
 
 def _tables(path: Path) -> list[tuple[str, bytes]]:
@@ -102,10 +107,13 @@ def _trades(frame: pl.DataFrame, tape: Tape) -> Trades:
     }
     lacking = [name for name in ("time", "price", "size") if name not in found]
     if lacking:
-        raise Malformed(f"{tape.path} has no column {' or '.join(lacking)}, only {', '.join(frame.columns[:8])}")
+        held = ", ".join(frame.columns[:8])[:200]
+        raise Malformed(f"{tape.path} is no tape of trades: no column {' or '.join(lacking)}, only {held}; {FORM}")
     if "symbol" in found:
         frame = _of_symbol(frame, found["symbol"], tape)
     time = _times_us(frame[found["time"]])
+    if not ((time >= EARLIEST_US) & (time < END_US)).all():
+        raise ValueError("a time is not between 1970 and 2200")
     price, size = (frame[found[name]].cast(pl.Float64).to_numpy() for name in ("price", "size"))
     if not (np.isfinite(price).all() and np.isfinite(size).all()):
         raise ValueError("a price or a size is no number")
@@ -168,11 +176,14 @@ def _times_us(column: pl.Series) -> NDArray[np.int64]:
     if column.null_count():
         raise ValueError("a time is missing")
     largest = float(column.max() or 0)  # type: ignore[arg-type]
-    factor = next(factor for below, factor in _UNITS_US if largest < below)
+    factor = next((factor for below, factor in _UNITS_US if largest < below), 1.0)
     if column.dtype.is_integer():
         whole = column.cast(pl.Int64).to_numpy()
         return whole * int(factor) if factor >= 1 else whole // round(1 / factor)
-    return np.rint(column.to_numpy() * factor).astype(np.int64)
+    times = column.to_numpy() * factor
+    if not (np.abs(times) < END_US).all():
+        raise ValueError("a time is no number")
+    return np.rint(times).astype(np.int64)
 
 
 def _sides(frame: pl.DataFrame, found: dict[str, str]) -> NDArray[np.int64]:

@@ -1,11 +1,12 @@
 """The replay: tapes of trades on one clock, and an order that survives every kill."""
 
 import gzip
+import io
 import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,19 @@ def rows(n: int = 600, step_us: int = SECOND_US, first_id: int = 1) -> list[tupl
 def write_csv(path: Path, given: list[tuple[Any, ...]], header: str = "time,price,size,side,id") -> Path:
     path.write_text("\n".join([header, *(",".join(map(str, row)) for row in given)]))
     return path
+
+
+def zipped(files: Mapping[str, str] | None = None, *, has_password: bool = False) -> bytes:
+    """An archive of those files; one that says it has a password needs none to be refused."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, text in (files or {}).items():
+            archive.writestr(name, text)
+    content = bytearray(packed.getvalue())
+    if has_password:
+        for signature, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            content[content.index(signature) + at] |= 1
+    return bytes(content)
 
 
 def heard_as(given: list[tuple[int, float, float, str, int]]) -> list[tuple[float, ...]]:
@@ -161,15 +175,25 @@ def test_what_the_server_has_stored_without_numbers_gets_some(tmp_path: Path) ->
         ("tape.csv", b"time,price,size\n1723161600,nan,3\n"),
         ("tape.csv", b"time,price,size\n"),
         ("tape.csv", b""),
+        ("tape.csv", b"time,price,size\n-5,2,3\n"),
+        ("tape.csv", b"time,price,size\n1e300,2,3\n"),
+        ("tape.csv", b"time,price,size\ninf,2,3\n"),
+        ("tape.csv", b"time,price,size\nnan,2,3\n"),
+        ("tape.csv", b"time,price,size\n9000000000000000000000,2,3\n"),
+        ("tape.csv", b"time,open,high,low,close,volume\n2024-01-01,1,1,1,1,1\n"),
+        ("notatape", b"hello world\nthis is no tape\n"),
+        ("tape.csv", bytes(range(256))),
         ("tape.csv.gz", b"not packed"),
         ("tape.zip", b"not packed"),
         ("tape.parquet", b"PAR1"),
         ("tape.ndjson", b"{"),
+        ("tape.zip", zipped()),
+        ("tape.zip", zipped({"tape.csv": "time,price,size\n1723161600,2,3\n"}, has_password=True)),
     ],
 )
-def test_what_is_no_tape_is_refused_by_its_name(tmp_path: Path, name: str, content: bytes) -> None:
+def test_what_is_no_tape_is_refused_by_its_name_and_a_tape_described(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(Malformed, match=name):
+    with pytest.raises(Malformed, match=f"{name}.*a tape is CSV with a header, Parquet or ndjson"):
         load_tape(Tape("BTC-USDT", str(tmp_path / name)))
 
 

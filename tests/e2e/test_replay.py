@@ -160,3 +160,38 @@ async def test_the_command_puts_files_in_and_leaves_them_playing(stage: Path, se
         (cache_of(server) / STATE_FILE).write_bytes(orjson.dumps(ended.plain()))
         assert server.run("replay").returncode == 0
         assert ReplayOrder.of(orjson.loads((cache_of(server) / ORDER_FILE).read_bytes())).tapes == ()
+
+
+NO_TAPES = {
+    "notatape": b"hello world\nthis is no tape\n",
+    "X.csv": bytes(range(256)),
+    "X.zip": b"PK\x05\x06" + bytes(18),
+    "X.parquet": b"PAR1",
+}
+
+
+def test_what_is_no_tape_is_said_at_once_and_what_a_tape_looks_like(stage: Path, serving: ServerMaker) -> None:
+    for name, content in NO_TAPES.items():
+        (stage / name).write_bytes(content)
+    with serving(stage) as server:
+        for name in NO_TAPES:
+            for more in ((), ("--detach",)):
+                done = server.run("replay", f"X={name}", *more)
+                assert done.returncode == 1
+                said = done.stderr.decode()
+                assert name in said
+                assert "a tape is CSV with a header, Parquet or ndjson" in said
+                assert ReplayOrder.of(orjson.loads((cache_of(server) / ORDER_FILE).read_bytes())).tapes == ()
+        nowhere = server.run("replay", "X=nowhere")
+        assert nowhere.returncode == 1
+        assert b"there is no file nowhere" in nowhere.stderr
+
+
+async def test_who_plays_tapes_must_be_there(stage: Path, serving: ServerMaker) -> None:
+    write_tape(stage)
+    with serving(stage) as server:
+        async with asking(server) as client:
+            assert (await client.post("/api/v1/providers/replay/disable")).status_code == 200
+        done = server.run("replay", "BTC-USDT_2024-08-09.csv")
+        assert done.returncode == 1
+        assert b"the provider replay is disabled" in done.stderr

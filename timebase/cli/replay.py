@@ -28,6 +28,9 @@ from timebase.model.instrument import canonical_symbol
 from timebase.model.timerange import MINUTE_US, to_datetime
 
 PATH = "/api/v1/replay"
+PROVIDER = "/api/v1/providers/replay"
+AT_WORK = frozenset({"ready", "starting", "stopping"})
+PATIENCE_S = 300.0  # to load a tape: ten million trades take some seconds
 PAGE = 1_000_000
 LOOK_S = 0.25
 WIND_MS = MINUTE_US // 1_000
@@ -43,10 +46,10 @@ def run(args: argparse.Namespace) -> int:
             order = {}
         order |= {name: value for name in ("speed", "position") if (value := getattr(args, name)) is not None}
         state = _put(client, order) if order else ask(client, PATH).json()
-        if args.detach:
-            Console().print(_line(state))
-            return 0
-        return _follow(client, state)
+        if not args.detach:
+            return _follow(client, state)
+        Console().print(_line(_obeyed(client, state)))
+        return 0
 
 
 def _tapes(args: argparse.Namespace, client: httpx.Client) -> Iterator[str]:
@@ -60,7 +63,7 @@ def _tapes(args: argparse.Namespace, client: httpx.Client) -> Iterator[str]:
         elif "/" in text or Path(text).suffix:
             raise BadParameter("FILE", f"there is no file {text}")
         else:
-            yield f"{canonical_symbol(text)}={_stored(args, client, canonical_symbol(text))}"
+            yield f"{canonical_symbol(text)}={_stored(args, client, canonical_symbol(text), file)}"
 
 
 def symbol_of(file: Path) -> str:
@@ -71,8 +74,11 @@ def symbol_of(file: Path) -> str:
     return canonical_symbol(file.name.partition(".")[0].partition("_")[0])
 
 
-def _stored(args: argparse.Namespace, client: httpx.Client, symbol: str) -> Path:
-    """The server's own trades of a symbol, as a tape in the data directory."""
+def _stored(args: argparse.Namespace, client: httpx.Client, symbol: str, file: str) -> Path:
+    """The server's own trades of a symbol, as a tape in the data directory.
+
+    `file`: what was meant, if `=` is not part of the symbol, as it is in GC=F.
+    """
     import polars as pl
 
     settings = load_settings(file=Path(args.config) if args.config else None)
@@ -82,7 +88,10 @@ def _stored(args: argparse.Namespace, client: httpx.Client, symbol: str) -> Path
     pages, cursor = [], None
     while True:
         given = {"format": "parquet", "cursor": cursor} if cursor else params
-        response = ask(client, symbol_path("trades", symbol), given)
+        try:
+            response = ask(client, symbol_path("trades", symbol), given)
+        except CommandFailed as exc:
+            raise CommandFailed(f"there is no file {file}, and {exc}" if file else str(exc)) from exc
         pages.append(pl.read_parquet(response.content))
         cursor = orjson.loads(response.headers["timebase-meta"])["next"]
         if cursor is None:
@@ -104,9 +113,32 @@ def _put(client: httpx.Client, order: Mapping[str, Any]) -> dict[str, Any]:
     return state
 
 
+def _obeyed(client: httpx.Client, state: dict[str, Any]) -> dict[str, Any]:
+    """What has become of the order, once it is done; tapes that cannot be played are taken out.
+
+    Raises: CommandFailed when it cannot be done, or there is nobody who would do it.
+    """
+    until_s = time.monotonic() + PATIENCE_S
+    while state["state"] == "waiting":
+        provider = ask(client, PROVIDER).json()
+        if provider["state"] not in AT_WORK:
+            raise CommandFailed(f"the provider replay is {provider['state']}: {provider['reason']}")
+        if time.monotonic() > until_s:
+            raise CommandFailed(
+                f"the replay does not take the order up for {PATIENCE_S:g} s; the server's log says more"
+            )
+        time.sleep(LOOK_S)
+        state = ask(client, PATH).json()
+    if state["state"] == "failed":
+        _put(client, {"state": "stopped"})
+        raise CommandFailed(state["error"])
+    return state
+
+
 def _follow(client: httpx.Client, state: dict[str, Any]) -> int:
     """Until the tape has ended or the user goes; the tapes are then taken out, as they are after Ctrl-C."""
     try:
+        state = _obeyed(client, state)
         with Live(_line(state), console=Console(), auto_refresh=False) as live, _keys() as keys:
             while state["state"] not in {"ended", "empty", "failed"}:
                 key = _next(keys)
