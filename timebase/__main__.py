@@ -45,7 +45,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="symbols fetched at the same time (default 2)",
     )
 
-    watch = commands.add_parser("watch", help="show what happens to a symbol, as it happens")
+    watch = commands.add_parser(
+        "watch",
+        help="show what happens to a symbol, as it happens",
+        epilog="Where no server can be reached at first it ends with 1, for a bad argument with 2. A connection that "
+        "is lost later is made anew, for ever, and goes on where it stopped.",
+    )
     watch.add_argument("symbol")
     watch.add_argument("--interval", help="of the bars (default 1m, or no bars with --trades or --quotes)")
     watch.add_argument("--trades", action="store_true", help="show every trade")
@@ -53,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     watch.add_argument("--from", metavar="TIME", help="begin with what happened since then: -2h, 2024-01-31T09:30Z")
     watch.add_argument("--provider", help="follow this provider only")
     watch.add_argument("--json", action="store_true", help="print the events as they come, a line each")
-    watch.add_argument("--limit", type=int, metavar="N", help="end after so many bars, trades or quotes")
+    watch.add_argument("--limit", type=_positive, metavar="N", help="end after so many bars, trades or quotes")
 
     replay = commands.add_parser(
         "replay",
@@ -154,6 +159,12 @@ def _add_range(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", help="2024-01-31, 2024-01-31T09:30Z, -30d, or epoch seconds")
     parser.add_argument("--end", help="exclusive; default: now")
     parser.add_argument("--provider", help="ask this provider only")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
 
 
 if __name__ == "__main__":

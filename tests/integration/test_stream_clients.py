@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from recorded.vendor import nobody_listens
 from unit.api.fakes import FakeServices, open_api
 from unit.streaming.happenings import BARS, TRADES, bar, trades
 
@@ -28,6 +29,7 @@ LINES = [
 ADDRESS = "127.0.0.1:8080"
 CHROMIUM = shutil.which("chromium")
 NODE = shutil.which("node")
+WATCH = (sys.executable, "-m", "timebase", "watch")
 
 
 @pytest.fixture
@@ -158,7 +160,61 @@ async def test_watch_prints_a_line_a_bar(services: FakeServices) -> None:
 
 async def test_watch_says_what_the_server_says(services: FakeServices) -> None:
     async with open_api(services, token="s3cret") as port:
-        command = (sys.executable, "-m", "timebase", "watch", "BTC-USDT", "--interval", "7m")
-        for token, words in (("wrong", "the token is not the server's"), ("s3cret", "is not a channel")):
-            async with running(*command, TIMEBASE_SERVER=f"http://127.0.0.1:{port}", TIMEBASE_TOKEN=token) as client:
-                await until(client, words)
+        command = (*WATCH, "BTC-USDT")
+        async with running(*command, TIMEBASE_SERVER=f"http://127.0.0.1:{port}", TIMEBASE_TOKEN="wrong") as client:
+            await until(client, "the token is not the server's")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("BTC-USDT", "--interval", "7m"), "is not a channel"),
+        (("BTC-USDT", "--from", "yesterday"), "'yesterday' is not a time"),
+        (("BTC-USDT", "--from", "2100-01-01"), "is in the future"),
+        (("BTC USDT",), "symbol"),
+        (("",), "is not a channel"),
+        (("BTC-USDT", "--provider", "Not A Slug"), "provider"),
+        (("BTC-USDT", "--limit", "0"), "is not a whole number from 1 on"),
+    ],
+)
+async def test_a_bad_argument_ends_watch_before_anything_is_connected(arguments: tuple[str, ...], words: str) -> None:
+    code, said = await _ended(*arguments, server=nobody_listens())
+    assert words in said
+    assert code == 2
+
+
+async def test_watch_without_a_server_says_how_to_start_one_and_ends() -> None:
+    code, said = await _ended("BTC-USDT", server=nobody_listens())
+    assert "start one with `timebase serve`" in said
+    assert "Traceback" not in said
+    assert code == 1
+
+
+@pytest.mark.parametrize("server", ["nonsense", "ftp://127.0.0.1"])
+async def test_what_is_no_address_is_said(server: str) -> None:
+    code, said = await _ended("BTC-USDT", server=server)
+    assert "is no address of a server" in said
+    assert code == 1
+
+
+async def test_what_answers_and_is_no_server_of_ours_is_said() -> None:
+    async def talk(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"220 mail.example ready\r\n")
+
+    async with trio.open_nursery() as nursery:
+        serve = partial(trio.serve_tcp, talk, 0, host="127.0.0.1")
+        listeners = await nursery.start(serve)
+        port = listeners[0].socket.getsockname()[1]
+        code, said = await _ended("BTC-USDT", server=f"http://127.0.0.1:{port}")
+        nursery.cancel_scope.cancel()
+    assert "no server of TimeBase answers" in said
+    assert code == 1
+
+
+async def _ended(*arguments: str, server: str) -> tuple[int, str]:
+    """How a watch ends by itself: its code, and what it has said."""
+    async with running(*WATCH, *arguments, TIMEBASE_SERVER=server) as client:
+        assert client.stdout is not None
+        said = b"".join([part async for part in client.stdout]).decode()
+        return await client.wait(), said

@@ -1,4 +1,8 @@
-"""`timebase watch SYMBOL`: what happens, as it happens. A lost connection is made anew and goes on where it stopped."""
+"""`timebase watch SYMBOL`: what happens, as it happens.
+
+A bad argument ends it before anything is connected, and so does a server that cannot be reached at first. A connection
+that is lost later is made anew, for ever, and goes on where it stopped.
+"""
 
 import argparse
 import json
@@ -11,24 +15,39 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.sync.client import ClientConnection, connect
 
+from timebase.api.actions import parse_action
 from timebase.cli.connection import CommandFailed, Reached, reach_server
+from timebase.clock import now_us
+from timebase.errors import RequestError
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 OPEN_S = 10.0
+SCHEMES = {"http": "ws", "https": "wss"}
+BAD_ARGUMENT = 2  # as argparse has it
 SHOWN = frozenset({"bar", "trade", "quote"})
 
 
 def run(args: argparse.Namespace) -> int:
+    request = _request(args)
+    try:
+        parse_action(json.dumps(request).encode(), now_us())
+    except RequestError as exc:
+        print(f"timebase: {exc}", file=sys.stderr)  # noqa: T201
+        return BAD_ARGUMENT
     with reach_server(args.config) as reached:
-        watch = _Watch(reached, _channels(args), getattr(args, "from"))
         show = _print_json if args.json else _Lines(sys.stdout.isatty()).print
-        for event in _limited(watch.events(), args.limit):
+        for event in _limited(_Watch(reached, request).events(), args.limit):
             show(event)
     return 0
+
+
+def _request(args: argparse.Namespace) -> Mapping[str, Any]:
+    start = getattr(args, "from")
+    return {"action": "subscribe", "channels": _channels(args)} | ({} if start is None else {"from": start})
 
 
 def _channels(args: argparse.Namespace) -> Sequence[str]:
@@ -46,39 +65,54 @@ def _limited(events: Iterator[Mapping[str, Any]], limit: int | None) -> Iterator
 class _Watch:
     """The stream, over as many connections as it takes."""
 
-    def __init__(self, reached: Reached, channels: Sequence[str], start: str | None) -> None:
+    def __init__(self, reached: Reached, request: Mapping[str, Any]) -> None:
         self._reached = reached
-        self._channels = channels
-        self._start = start
+        self._request = request
+        self._was_reached = False
         self._seen: dict[str, int] = {}
         self._last_us = 0
         self._pause_s = FIRST_PAUSE_S
 
     def events(self) -> Iterator[Mapping[str, Any]]:
-        """Raises: CommandFailed when the server refuses, or has no such channel at all."""
+        """Raises: CommandFailed when the server refuses, has no such channel, or was never there."""
         while True:
             try:
                 with self._open() as socket:
-                    socket.send(json.dumps(self._request()))
+                    self._was_reached = True
+                    socket.send(json.dumps(self._resuming()))
                     yield from self._read(socket)
-            except InvalidStatus as exc:
-                raise CommandFailed(_refusal(exc)) from exc
-            except (OSError, ConnectionClosed) as exc:
+            except InvalidURI as exc:
+                raise CommandFailed(f"{self._reached.url} is no address of a server: {exc}") from exc
+            except (OSError, ConnectionClosed, InvalidHandshake) as exc:
+                self._judge(exc)
                 self._wait(exc)
+
+    def _judge(self, why: Exception) -> None:
+        """What no further try can mend. A proxy answers with 502 and the like while its server starts anew.
+
+        Raises: CommandFailed.
+        """
+        if isinstance(why, InvalidStatus) and not (self._was_reached and why.response.status_code >= 500):
+            raise CommandFailed(_refusal(why)) from why
+        if not self._was_reached:
+            raise CommandFailed(
+                f"no server of TimeBase answers at {self._reached.url} ({why}); start one with `timebase serve`, "
+                "or name another with TIMEBASE_SERVER=http://HOST:PORT"
+            ) from why
 
     def _open(self) -> ClientConnection:
         address = urlsplit(self._reached.url)
-        scheme = "wss" if address.scheme == "https" else "ws"
-        url = urlunsplit((scheme, address.netloc, "/api/v1/stream", "", ""))
+        if address.scheme not in SCHEMES:
+            raise CommandFailed(f"{self._reached.url} is no address of a server; write it like http://127.0.0.1:8080")
+        url = urlunsplit((SCHEMES[address.scheme], address.netloc, "/api/v1/stream", "", ""))
         return connect(
             url, additional_headers=dict(self._reached.headers), compression=None, open_timeout=OPEN_S, max_size=None
         )  # fmt: skip
 
-    def _request(self) -> Mapping[str, Any]:
-        request: dict[str, Any] = {"action": "subscribe", "channels": self._channels}
-        if self._seen:
-            return {**request, "resume": self._seen, "from": self._last_us // 1_000}
-        return request if self._start is None else {**request, "from": self._start}
+    def _resuming(self) -> Mapping[str, Any]:
+        if not self._seen:
+            return self._request
+        return {**self._request, "resume": self._seen, "from": self._last_us // 1_000}
 
     def _read(self, socket: ClientConnection) -> Iterator[Mapping[str, Any]]:
         for frame in socket:
