@@ -128,7 +128,7 @@ async def _serve(
                     async with trio.open_nursery() as clients:
                         services = Services(
                             roster, store, historian, router, Installer(supervised, roster), replay, hub,
-                            Seam(hub, historian, store, now_us), live.feeds, live.healer, live.collector,
+                            Seam(hub, historian, store, live.feeds, now_us), live.feeds, live.healer, live.collector,
                             actors.states, queues, refusals,
                         )  # fmt: skip
                         replies: ByteLru[object, bytes] = ByteLru(int((settings.cache_mb << 20) * (1 - BARS_SHARE)))

@@ -9,6 +9,7 @@ import psutil
 import pytest
 from e2e.conftest import ServerMaker
 from e2e.running import Server, asking, is_ready, states, until
+from websockets.sync.client import connect
 
 from timebase.house import MANIFESTS
 from timebase.model.replay import ORDER_FILE, STATE_FILE, ReplayOrder, ReplayState, TapeState
@@ -160,6 +161,40 @@ async def test_the_command_puts_files_in_and_leaves_them_playing(stage: Path, se
         (cache_of(server) / STATE_FILE).write_bytes(orjson.dumps(ended.plain()))
         assert server.run("replay").returncode == 0
         assert ReplayOrder.of(orjson.loads((cache_of(server) / ORDER_FILE).read_bytes())).tapes == ()
+
+
+async def test_who_comes_while_the_tape_is_in_its_first_minutes_gets_no_error(
+    stage: Path, serving: ServerMaker
+) -> None:
+    """Nothing of it is over yet, on the tape's clock: live begins with what there is."""
+    tape = write_tape(stage)
+    with serving(stage) as server:
+        async with asking(server) as client:
+            await put(client, tapes=f"BTC-USDT={tape}", position="2024-08-09T00:00:30")
+            await until(lambda: is_moving(client))
+            for begin in ("-10s", "-70s", "now", "2024-08-09T00:00", "2024-08-09T00:00:20"):
+                said = first_words(server, begin)
+                assert [word["type"] for word in said if word["type"] in {"error", "history_end"}] == ["history_end"]
+            await put(client, position="2024-08-09T00:01:20")
+            await until(lambda: is_moving(client, 80))
+            said = first_words(server, "2024-08-09T00:00")
+            assert not [word for word in said if word["type"] == "error"]
+
+
+async def is_moving(client: httpx.AsyncClient, seconds: int = 30) -> bool:
+    state = (await client.get(REPLAY)).json()
+    return bool(state["state"] == "playing" and state["position"] > (BEGIN_US + seconds * SECOND_US) // 1_000)
+
+
+def first_words(server: Server, begin: str) -> list[dict[str, Any]]:
+    """What a new follower hears up to the first bar that forms."""
+    said: list[dict[str, Any]] = []
+    with connect(f"{server.url.replace('http', 'ws')}/api/v1/stream") as socket:
+        channels = ["bars:BTC-USDT:1m@replay"]
+        socket.send(orjson.dumps({"action": "subscribe", "channels": channels, "from": begin}).decode())
+        while not any(word.get("status") == "forming" for word in said):
+            said += orjson.loads(socket.recv(timeout=20))
+    return said
 
 
 NO_TAPES = {

@@ -219,6 +219,14 @@ class Feeds:
         line = self._by_channel.get(channel)
         return line is not None and line.is_made and line.state is not FeedState.DOWN
 
+    def event_now_us(self, symbol: str, provider: str) -> int | None:
+        """Now, on the clock of the trades that a provider streams; None: it streams none here, or none were heard of.
+
+        No bar that was built of them is of a later period: pulses and trades are heard before it is closed.
+        """
+        line = self._lines.get(Supply(FeedKind.TRADES, symbol, provider))
+        return None if line is None or line.heard_us is None else line.event_now_us()
+
     def counts(self) -> Mapping[tuple[str, str], int]:
         """How many feeds of each provider are in each state."""
         return Counter((line.supply.provider, line.state.value) for line in self._lines.values())

@@ -69,11 +69,18 @@ class Past:
         return sum(len(part) for part in self.parts)
 
 
+class Clocks(Protocol):
+    """Who knows the time of a feed's data; see live/feeds.py. A tape has a clock of its own."""
+
+    def event_now_us(self, symbol: str, provider: str) -> int | None: ...
+
+
 class Seam:
-    def __init__(self, hub: Hub, history: History, tape: Tape, clock: Callable[[], int]) -> None:
+    def __init__(self, hub: Hub, history: History, tape: Tape, clocks: Clocks, clock: Callable[[], int]) -> None:
         self._hub = hub
         self._history = history
         self._tape = tape
+        self._clocks = clocks
         self._clock = clock
 
     async def bridge(self, follower: Follower, channel: Channel, joined_seq: int, from_us: int) -> None:
@@ -110,13 +117,16 @@ class Seam:
     # --- bars ---
 
     async def _bars(self, channel: Channel, from_us: int) -> Past:
-        """Those whose period is over: the one that is forming is live."""
+        """Those whose period is over: the one that is forming is live.
+
+        When no whole period is asked for, a past that nobody has is none: live begins with what there is.
+        """
         interval = channel.interval
         assert interval is not None
         provider = await self._supplier(channel)
-        calendar = Calendar(await self._zone(channel))
+        calendar, now_us = Calendar(await self._zone(channel)), self._now_us(channel.symbol, provider)
         start_us = calendar.stamp_at(interval, from_us)
-        end_us = min(calendar.stamp_at(interval, self._clock()), interval.floor_us(self._clock()))
+        end_us = min(calendar.stamp_at(interval, now_us), interval.floor_us(now_us))
         if start_us >= end_us:
             return Past()
         question = Question(
@@ -127,7 +137,12 @@ class Seam:
             keep="newest",
             provider=provider,
         )
-        answer = await self._ask(question, channel)
+        try:
+            answer = await self._ask(question, channel)
+        except NotSupported:
+            if start_us < from_us and interval.end_us(start_us) >= end_us:
+                return Past()
+            raise
         bars = await answer.load()
         bars = bars.pick((bars.flags & Flag.FORMING) == 0)
         known = _Known(bars)
@@ -135,6 +150,11 @@ class Seam:
         return Past(
             tuple(_by_status(bars)), answer.series.provider, known.newest, _Sift(bars).rest, is_cut, answer.warnings
         )
+
+    def _now_us(self, symbol: str, provider: str | None) -> int:
+        """Now, where the bars are made: what is later than that on the feed's clock will come live."""
+        event_now_us = None if provider is None else self._clocks.event_now_us(symbol, provider)
+        return self._clock() if event_now_us is None else min(self._clock(), event_now_us)
 
     async def _zone(self, channel: Channel) -> str:
         """Whose dates count; see `calendar.zone_of`. Within the day it does not matter."""

@@ -304,6 +304,9 @@ class FakeFeeds:
             "usual_pause_s": 1.5, "followers": 2, "is_collected": False, "healing": [healing],
         }]  # fmt: skip
 
+    def event_now_us(self, symbol: str, provider: str) -> int | None:
+        return None
+
     def counts(self) -> Mapping[tuple[str, str], int]:
         return {("demo", "quiet"): 1}
 
@@ -370,7 +373,7 @@ class FakeServices:
     seam: Seam = field(init=False)
 
     def __post_init__(self) -> None:
-        self.seam = Seam(self.hub, self, self.tape, now_us)
+        self.seam = Seam(self.hub, self, self.tape, self.feeds, now_us)
         self.installer = FakeInstaller(self.roster)
         self.collector = FakeCollector(self.store)
 

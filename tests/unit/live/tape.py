@@ -55,6 +55,16 @@ class FakeTape:
 
 
 @dataclass
+class FakeClocks:
+    """Feeds whose data have a time of their own."""
+
+    now_us: int | None = None
+
+    def event_now_us(self, symbol: str, provider: str) -> int | None:
+        return self.now_us
+
+
+@dataclass
 class FakePast:
     """Bars by their opening instant, the newest values of each."""
 

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
-from unit.live.tape import FakePast, FakeTape
+from unit.live.tape import FakeClocks, FakePast, FakeTape
 from unit.streaming.happenings import BARS, NOW_US, TRADES, bar, shown, tape, trades
 
 from timebase.errors import NotSupported, StoreUnavailable
@@ -18,7 +19,7 @@ from timebase.model.feed import Channel, FeedKind
 from timebase.model.instrument import AssetClass
 from timebase.model.interval import Interval
 from timebase.model.live import BarStatus
-from timebase.model.timerange import DAY_US, HOUR_US, MINUTE_US
+from timebase.model.timerange import DAY_US, HOUR_US, MINUTE_US, SECOND_US, TimeRange
 from timebase.streaming.follower import Follower
 from timebase.streaming.hub import Hub
 
@@ -30,7 +31,8 @@ class House:
 
     def __init__(self) -> None:
         self.hub, self.past, self.tape = Hub(lambda: NOW_US), FakePast(), FakeTape()
-        self.seam = Seam(self.hub, self.past, self.tape, lambda: LATER_US)
+        self.clocks = FakeClocks()
+        self.seam = Seam(self.hub, self.past, self.tape, self.clocks, lambda: LATER_US)
         self.hub.bind(BARS, "binance")
         self.hub.bind(TRADES, "binance")
         self.commit_id = 0
@@ -94,7 +96,7 @@ async def test_the_past_ends_with_the_last_day_that_is_over_where_it_is_traded()
     house.tape.kind, house.tape.timezone = AssetClass.STOCK, "America/New_York"
     days = Channel(FeedKind.BARS, "AAPL", Interval.D1, "binance")
     today = NOW_US // DAY_US * DAY_US
-    seam = Seam(house.hub, house.past, house.tape, lambda: today + HOUR_US)
+    seam = Seam(house.hub, house.past, house.tape, house.clocks, lambda: today + HOUR_US)
     with house.hub.follow() as follower:
         joined = house.hub.join(follower, days, is_held=True)
         await seam.bridge(follower, days, joined.seq, today - 5 * DAY_US)
@@ -124,6 +126,46 @@ async def test_a_past_that_cannot_be_had_is_told_and_live_goes_on() -> None:
         ("error", "not_supported"), ("history_end", None), ("error", "store_unavailable"), ("history_end", None),
         ("bar", None), ("trade", None),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("ago_us", [10 * SECOND_US, 70 * SECOND_US])
+async def test_less_than_a_whole_period_that_nobody_has_is_no_error(ago_us: int) -> None:
+    """A moment before or after the minute has turned: live begins with what there is."""
+    house = House()
+    house.past.error = NotSupported("nobody has bars of it")
+    now_us = LATER_US // MINUTE_US * MINUTE_US + 30 * SECOND_US
+    seam = Seam(house.hub, house.past, house.tape, house.clocks, lambda: now_us)
+    with house.hub.follow() as follower:
+        joined = house.hub.join(follower, BARS, is_held=True)
+        await seam.bridge(follower, BARS, joined.seq, now_us - ago_us)
+        house.store_bar(1, 1.0)
+        house.show()
+        events = await read(follower)
+    assert [e["type"] for e in events] == ["history_end", "bar"]
+
+
+async def test_a_whole_period_that_nobody_has_is_told() -> None:
+    house = House()
+    house.past.error = NotSupported("nobody has bars of it")
+    now_us = LATER_US // MINUTE_US * MINUTE_US + 30 * SECOND_US
+    seam = Seam(house.hub, house.past, house.tape, house.clocks, lambda: now_us)
+    with house.hub.follow() as follower:
+        joined = house.hub.join(follower, BARS, is_held=True)
+        await seam.bridge(follower, BARS, joined.seq, now_us - 90 * SECOND_US)
+        events = await read(follower)
+    assert [e["type"] for e in events] == ["error", "history_end"]
+
+
+async def test_the_past_of_a_tape_ends_where_it_has_been_played_to() -> None:
+    house = House()
+    house.clocks.now_us = NOW_US + 3 * MINUTE_US + SECOND_US
+    with house.hub.follow() as follower:
+        await house.join(follower, BARS, NOW_US)
+        await house.join(follower, BARS, NOW_US + 3 * MINUTE_US)
+        await house.join(follower, BARS, LATER_US - 10 * SECOND_US)
+    assert [q.range for q in house.past.asked] == [
+        TimeRange(NOW_US // MINUTE_US * MINUTE_US, house.clocks.now_us // MINUTE_US * MINUTE_US)
+    ]
 
 
 async def test_a_bar_that_is_closed_live_after_it_was_fetched_is_told_once() -> None:
