@@ -50,7 +50,7 @@ def check_page(desk: Desk, asked: Asked) -> None:
     Raises: CrossOrigin.
     """
     origin = asked.headers.get("origin")
-    if origin is not None and desk.settings.token is None and urlsplit(origin).netloc != asked.headers.get("host"):
+    if origin is not None and desk.settings.token is None and _netloc(origin) != asked.headers.get("host"):
         raise CrossOrigin(f"{origin[:100]} is not this server; with a token (TIMEBASE_TOKEN) any page may follow")
 
 

@@ -37,7 +37,7 @@ class WebSocket:
         self._connection = connection
         self._protocol = Protocol(Side.SERVER, max_size=max_message_bytes)
         self._messages_in, self._messages = trio.open_memory_channel[bytes](_UNREAD)
-        self._parts: list[bytes] = []
+        self._parts = bytearray()
         self._turn = trio.Lock()
         self._ended = trio.Event()
         self.heard_at = trio.current_time()
@@ -104,10 +104,11 @@ class WebSocket:
             self._ended.set()
 
     async def _take(self, frame: Frame) -> None:
-        """A message may come in pieces; their sum is bounded by the protocol."""
-        self._parts.append(bytes(frame.data))
+        """A message may come in pieces; their sum is bounded by the protocol, the number of empty ones by nothing."""
+        self._parts += frame.data
         if frame.fin:
-            message, self._parts = b"".join(self._parts), []
+            message = bytes(self._parts)
+            self._parts.clear()
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # nobody reads any more
                 await self._messages_in.send(message)
 

@@ -26,6 +26,8 @@ LISTS: Mapping[str, tuple[FeedKind, Interval | None]] = {
 }
 NEVER = ("statuses", "lulds", "news", "orderbooks", "corrections", "cancelErrors")  # we have none: always empty
 MAX_SYMBOLS = 1_000
+# msgpack makes room for a list by what its head says: a thousand of them, each in the one before, took 80 MB and 65 ms.
+_LIMITS = {"max_map_len": 64, "max_array_len": 2 * MAX_SYMBOLS, "max_ext_len": 0}
 _LIST_OF = {"b": "bars", "u": "updatedBars", "d": "dailyBars"}
 
 SYNTAX, NOT_AUTHENTICATED, AUTH_FAILED, ALREADY, AUTH_TIMEOUT, TOO_MANY, TOO_SLOW, NOT_OFFERED = (
@@ -84,9 +86,11 @@ class AlpacaSession:
         if not self.is_authenticated:
             return self._error(NOT_AUTHENTICATED)
         named = _names(message)
-        if action not in {"subscribe", "unsubscribe"} or named is None:
-            return self._error(SYNTAX)
-        return self._subscribe(named) if action == "subscribe" else self._unsubscribe(named)
+        if named is not None and action == "subscribe":
+            return self._subscribe(named)
+        if named is not None and action == "unsubscribe":
+            return self._unsubscribe(named)
+        return self._error(SYNTAX)
 
     def shown(self, events: Sequence[Event]) -> bytes:
         """A frame of those events that this client has subscribed to; empty when there is none."""
@@ -102,7 +106,7 @@ class AlpacaSession:
 
     def _parse(self, data: bytes) -> Mapping[str, object]:
         try:
-            said = orjson.loads(data) if data[:1] == b"{" else msgpack.unpackb(data, max_map_len=64, max_ext_len=0)
+            said = orjson.loads(data) if data[:1] == b"{" else msgpack.unpackb(data, **_LIMITS)
         except (ValueError, TypeError, RecursionError):
             return {}
         return said if isinstance(said, dict) and all(isinstance(key, str) for key in said) else {}

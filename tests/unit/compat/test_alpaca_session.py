@@ -77,6 +77,8 @@ def test_the_token_is_the_key_or_the_secret_and_who_has_neither_is_hung_up_on() 
         ({"action": "subscribe", "bars": ["É"]}, 400),
         ({"action": "unsubscribe", "trades": ["AAPL", " "]}, 400),
         ({"action": "fly"}, 400),
+        ({"action": []}, 400),
+        ({"action": {"subscribe": 1}}, 400),
         ({"action": "subscribe", "trades": [f"S{n}" for n in range(MAX_SYMBOLS + 1)]}, 405),
         ({"action": "subscribe", "bars": ["*"]}, 409),
     ],
