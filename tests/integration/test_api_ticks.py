@@ -11,6 +11,8 @@ import polars as pl
 import pytest
 from unit.api.fakes import STARTED_US, FakeServices, open_client
 
+from timebase.api import parameters
+
 TIMES = [(STARTED_US + 100 * (at // 3)) / 1_000 for at in range(10)]
 
 
@@ -157,6 +159,38 @@ async def test_bars_that_follow_begin_where_those_before_ended() -> None:
             times += page["bars"]["time"]
             start = page["next_start"]
     assert times == [TIMES[at] for at in range(0, 10, 2)]
+
+
+@pytest.mark.parametrize(("by", "every"), [("volume", "1"), ("value", "1"), ("trades", "2")])
+async def test_more_than_one_reply_reads_is_gone_on_with_and_never_cut_without_a_word(
+    by: str, every: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three trades share an instant, in which no reply may end: eight hold three bars of two trades that end so."""
+    query: dict[str, object] = {"by": by, "every": every, "start": STARTED_US // 1_000}
+    async with open_client(FakeServices()) as client:
+        whole = (await ask(client, "/trades/BTC-USDT/bars", **query)).json()
+        assert whole["next_start"] is None
+        monkeypatch.setattr(parameters, "MAX_TICKS", 8)
+        times: list[float] = []
+        pages = 0
+        while query.get("start") is not None:
+            page = (await ask(client, "/trades/BTC-USDT/bars", **query)).json()
+            times, pages = times + page["bars"]["time"], pages + 1
+            query["start"] = page["next_start"]
+    assert times == whole["bars"]["time"]
+    assert pages > 1
+
+
+@pytest.mark.parametrize(("by", "every"), [("volume", "1000"), ("value", "1e9"), ("time", "10s"), ("trades", "7")])
+async def test_a_bar_that_needs_more_than_one_reply_reads_is_a_problem_that_says_so(
+    by: str, every: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parameters, "MAX_TICKS", 6)
+    query: dict[str, object] = {"by": by, "every": every.replace("1e9", "1000000000"), "start": "2023-11-14"}
+    async with open_client(FakeServices()) as client:
+        problem = (await ask(client, "/trades/BTC-USDT/bars", 422, **query)).json()
+    assert problem["parameter"] == "every"
+    assert "6 trades do not fill a bar" in problem["detail"]
 
 
 async def test_bars_of_seconds_are_asked_for_by_time() -> None:

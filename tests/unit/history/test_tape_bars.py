@@ -79,3 +79,27 @@ def test_pages_together_are_the_bars_of_the_whole(by: By, steps: list[int], ever
         assert page.next_us is None or page.next_us > start_us
         start_us = page.next_us
     assert paged == np.stack([whole.time, whole.open, whole.close, whole.volume], axis=1).tolist()
+
+
+@pytest.mark.parametrize("by", list(By))
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=60), st.integers(1, 5), st.integers(2, 30))
+def test_what_one_reply_does_not_read_the_next_ones_do_or_a_bar_is_too_large(
+    by: By, steps: list[int], every: int, most: int
+) -> None:
+    """No page is cut without a word: either all bars of the whole come, or one needs more than is read at once."""
+    trades = tape([at * SECOND_US // 4 for at in sorted(steps)])
+    amount = every * SECOND_US if by is By.TIME else every
+    whole = made(trades, by, amount)
+    paged: list[list[float]] = []
+    start_us: int | None = 0
+    while start_us is not None:
+        rest = trades.pick(trades.time >= start_us)
+        page = made(rest.pick(slice(most)), by, amount, is_whole=len(rest) <= most)
+        if len(rest) > most and not len(page):
+            break
+        paged += np.stack([page.time, page.open, page.close, page.volume], axis=1).tolist()
+        assert page.next_us is None or page.next_us > start_us
+        start_us = page.next_us
+    told = np.stack([whole.time, whole.open, whole.close, whole.volume], axis=1).tolist()
+    assert paged == told[: len(paged)]
+    assert start_us is not None or paged == told
