@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 # What one live batch takes at most: enough that its fixed cost does not show, and 5 ms of work at most.
 MAX_TICKS = 65_536
-# Feeds that are remembered. A quiet one costs 24 kB; one that is forgotten joins anew when it is heard again.
-MAX_FEEDS = 16_384
+# One that is quiet costs 24 kB; one that is forgotten joins anew when it is heard again.
+REMEMBERED_FEEDS = 16_384
 
 
 def everything(_: Series) -> bool:
@@ -120,7 +120,7 @@ class Aggregator:
             self._form(feed)
         ticks, updates = tuple(self._ticks), tuple(self._updates)
         self._ticks, self._updates = [], []
-        while len(self._feeds) > MAX_FEEDS:
+        while len(self._feeds) > REMEMBERED_FEEDS:
             self._feeds.popitem(last=False)
         return LiveBatch(ticks, updates, tuple(words))
 

@@ -164,22 +164,3 @@ class Line:
             has_begun=self._has_begun,
             mutes=self.mutes,
         )
-
-    def facts(self) -> dict[str, object]:
-        """Plain data; times in ms."""
-        supply = self.supply
-        return {
-            "kind": supply.kind.value,
-            "symbol": supply.symbol,
-            "interval": supply.interval and supply.interval.value,
-            "provider": supply.provider,
-            "channels": sorted(map(str, self.channels)),
-            "state": self.state.value,
-            "since": self.since_us // 1000,
-            "reason": self.reason,
-            "attempts": self.attempts,
-            "made": self.made,
-            "last_event": None if self.last_event_us is None else self.last_event_us // 1000,
-            "last_received": None if self.last_received_us is None else self.last_received_us // 1000,
-            "usual_pause_s": self.usual_s and round(self.usual_s, 3),
-        }

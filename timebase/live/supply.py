@@ -32,3 +32,10 @@ def choose(channel: Channel, plan: Plan, rests_s: Callable[[Supply], float]) -> 
     """The first in the plan's order that does not rest after a failure, else the one that rests shortest."""
     supplies = [supply_of(channel, candidate) for candidate in plan.candidates]
     return min(supplies, key=lambda supply: max(0.0, rests_s(supply)), default=None)
+
+
+def built_from(supply: Supply) -> tuple[Interval, ...]:
+    """The intervals of the bars that come from it."""
+    if supply.kind is FeedKind.TRADES:
+        return tuple(Interval)
+    return () if supply.interval is None else (supply.interval,)

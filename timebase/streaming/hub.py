@@ -35,7 +35,7 @@ EVENT_ROWS = 1_024  # of one event at most: half a frame, and what a slow follow
 
 
 class Demands(Protocol):
-    """Who makes a wanted channel live; see live/feeds.py. Neither word waits nor fails."""
+    """Who makes a wanted channel live; see live/wants.py. Neither word waits nor fails."""
 
     def want(self, channel: Channel) -> None: ...
     def unwant(self, channel: Channel) -> None: ...

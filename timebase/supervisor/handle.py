@@ -20,7 +20,7 @@ from timebase.model.feed import Feed
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.live import Live
 from timebase.supervisor.cutter import BatchCutter
-from timebase.supervisor.feeds import Feeds, OnFeedEnd
+from timebase.supervisor.forwarding import Forwarding, OnFeedEnd
 from timebase.supervisor.masking import Masking
 from timebase.supervisor.setup import Setup
 
@@ -91,7 +91,7 @@ class ProviderHandle:
         self._raw_in = raw_in
         self._on_change = on_change
         self._on_feed_end = on_feed_end
-        self._feeds = Feeds(raw_in, lambda text: self.mask(text), self._end_feed, self._why_fallen)
+        self._forwarding = Forwarding(raw_in, lambda text: self.mask(text), self._end_feed, self._why_fallen)
         self._changed = trio.Event()
         self._poke = trio.Event()
         self._life: trio.CancelScope | None = None
@@ -187,9 +187,9 @@ class ProviderHandle:
         if self._link is not None:
             self._link.unsubscribe(feed)
 
-    async def run_feeds(self) -> None:
-        """See Feeds."""
-        await self._feeds.run()
+    async def run_forwarding(self) -> None:
+        """See Forwarding."""
+        await self._forwarding.run()
 
     async def _why_fallen(self) -> ProviderError | None:
         """What whoever asks is told once it is known; None: it has been started anew already."""
@@ -317,7 +317,7 @@ class ProviderHandle:
         """Questions may come. `listed`: the symbols that it has, where it knows them."""
         self._link, self._methods = link, methods
         self.listed = tuple(_as_claimed(listed, self.manifest.asset_classes))
-        self._feeds.open(link)
+        self._forwarding.open(link)
         self.become(READY)
 
     def close(self) -> None:

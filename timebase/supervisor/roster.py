@@ -9,7 +9,7 @@ from timebase.errors import ProviderError, UnknownProvider
 from timebase.manifest.load import BrokenManifest
 from timebase.model.feed import Feed
 from timebase.model.instrument import Instrument
-from timebase.supervisor.feeds import OnFeedEnd
+from timebase.supervisor.forwarding import OnFeedEnd
 from timebase.supervisor.handle import ProviderHandle, ProviderState
 from timebase.supervisor.process import Home
 

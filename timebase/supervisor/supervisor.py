@@ -118,7 +118,7 @@ class _Staff:
                     await predecessor.gone.wait()  # it still has the work folder
                 await trio.sleep(start_in_s)
                 async with trio.open_nursery() as both:
-                    both.start_soon(handle.run_feeds)
+                    both.start_soon(handle.run_forwarding)
                     await keep(handle, home, self._run_directory, self._settings, self._spend)
         finally:
             handle.end()

@@ -1,4 +1,4 @@
-"""deliveries of the link -> [feeds] -> raw: the live side of one provider, from life to life of its process."""
+"""deliveries of the link -> [forwarding] -> raw: the live side of one provider, from life to life of its process."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ WHY_S = 1.0  # between the end of a connection and the process's, which says mor
 OnFeedEnd = Callable[[Feed, ProviderError], None]
 
 
-class Feeds:
+class Forwarding:
     """Sends what the plugin streams into the road, at the road's pace.
 
     Order: as it came; after the end of a process first all that had come of it, then its feeds go down, each an

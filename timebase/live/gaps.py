@@ -1,0 +1,91 @@
+"""connections lost and made -> [gaps] -> healer: from where to where each channel was without its feed."""
+
+from functools import partial
+
+from timebase.live.line import Line
+from timebase.live.neighbours import Healing
+from timebase.live.settings import LiveSettings
+from timebase.live.wants import Wants
+from timebase.model.calendar import Calendar, zone_of
+from timebase.model.feed import Channel, Feed
+from timebase.model.interval import Interval
+from timebase.model.timerange import DAY_US
+
+
+class Gaps:
+    """What was missed is owed as soon as the channel is there again. All times are the events'."""
+
+    def __init__(self, wants: Wants, healer: Healing, settings: LiveSettings) -> None:
+        self._wants = wants
+        self._healer = healer
+        self._settings = settings
+        self._good_until: dict[Channel, int] = {}  # until when a channel was whole whose feed was lost
+
+    def lost(self, line: Line) -> None:
+        """The feed has gone, or is about to: what comes from now on may be missing."""
+        if line.joined_us is None:
+            return
+        for channel in line.channels:
+            self._keep(channel, line.joined_us, line.heard_us)
+        line.lose()
+
+    def left(self, line: Line, channel: Channel) -> None:
+        """The channel is taken from a line that goes on, or ends for that."""
+        if line.joined_us is not None:
+            self._keep(channel, line.joined_us, line.heard_us)
+
+    def _keep(self, channel: Channel, joined_us: int, heard_us: int | None) -> None:
+        self._good_until.setdefault(channel, heard_us or joined_us)
+
+    def joined(self, line: Line, event_us: int, *, oldest_us: int | None = None) -> None:
+        """The first sign of life of a connection, which may be many trades: what was missed until then is owed."""
+        if line.joined_us is None:
+            line.join(event_us)
+            for channel in line.channels:
+                self._owe(line, channel, event_us, oldest_us)
+
+    def came(self, line: Line, channel: Channel) -> None:
+        """The channel comes to a line that was there before it."""
+        if line.joined_us is not None:
+            self._owe(line, channel, line.joined_us, None)
+
+    def meanwhile(self, line: Line) -> None:
+        """It is up, and there is nothing to hear yet: what was missed until now need not wait for that."""
+        if line.is_owed_meanwhile or line.feed is None:
+            return
+        line.is_owed_meanwhile = True
+        for channel in line.channels:
+            from_us = self._good_until.get(channel)
+            if from_us is not None and channel.interval is not None:
+                self._healer.owe(
+                    line.feed, channel.interval, from_us, line.event_now_us(), has_traded=False,
+                    event_now_us=line.event_now_us,
+                )  # fmt: skip
+
+    def _owe(self, line: Line, channel: Channel, joined_us: int, oldest_us: int | None) -> None:
+        """The periods from where the channel was lost to the one in which it is there again, that one included.
+
+        Nothing for who comes to a feed later than in its first period: what was before, it asks for itself.
+        """
+        from_us = self._good_until.pop(channel, None)
+        if from_us is not None:
+            from_us = max(from_us, joined_us - self._settings.heal_back_days * DAY_US)
+        if channel.interval is None or line.feed is None:
+            return
+        owe = partial(
+            self._healer.owe, line.feed, channel.interval, has_traded=oldest_us is not None,
+            event_now_us=line.event_now_us,
+        )  # fmt: skip
+        if from_us is None:
+            if self._wants.is_collected(channel):
+                owe(from_us=None, joined_us=joined_us)
+            elif _is_over(line.feed, channel.interval, joined_us, line.event_now_us()):
+                return
+            from_us = joined_us if oldest_us is None else oldest_us
+        owe(from_us=from_us, joined_us=joined_us)
+
+
+def _is_over(feed: Feed, interval: Interval, at_us: int, now_us: int) -> bool:
+    """Whether the period that holds an instant is."""
+    calendar = Calendar(zone_of(feed.instrument))
+    return calendar.ends_us(interval, calendar.stamp_at(interval, at_us)) <= now_us
