@@ -1,4 +1,4 @@
-"""When markets are open, as far as anybody can tell without a calendar of holidays."""
+"""When markets are open, as far as anybody can tell; holidays are known in New York only."""
 
 from datetime import datetime
 
@@ -28,6 +28,15 @@ def is_open(instrument, at):
         (NEW_YORK, "2024-12-02T14:29Z", False),  # winter: 14:30
         (NEW_YORK, "2024-12-02T14:30Z", True),
         (NEW_YORK, "2024-07-06T15:00Z", False),
+        (NEW_YORK, "2024-07-04T15:00Z", False),  # a holiday
+        (NEW_YORK, "2024-03-29T15:00Z", False),  # Good Friday
+        (NEW_YORK, "2025-01-09T15:00Z", False),  # a day of mourning
+        (NEW_YORK, "2024-07-03T16:59Z", True),  # a half day, until 13:00
+        (NEW_YORK, "2024-07-03T17:00Z", False),
+        (NEW_YORK, "2021-12-31T15:00Z", True),  # New Year on a Saturday closes nothing
+        (NEW_YORK, "2021-06-18T15:00Z", True),  # before Juneteenth was kept
+        (NEW_YORK, "2022-06-20T15:00Z", False),
+        (Instrument(6, "BARC", AssetClass.STOCK, exchange="LSE"), "2024-12-25T10:00Z", True),  # not known there
         (EURUSD, "2024-07-07T20:59Z", False),
         (EURUSD, "2024-07-07T21:00Z", True),
         (EURUSD, "2024-07-10T03:00Z", True),
