@@ -31,10 +31,11 @@ PULSE_US = 100_000
 RENEW_S = 23 * 3_600.0
 STEADY_S = 60.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
+DOUBT_S = 60.0  # what could not be told whether Binance has it is asked for again
 HOPELESS = (Unsupported, AuthFailed)  # trying again cannot help
 
 Opener = Callable[[str], AbstractAsyncContextManager[Socket]]
-Admission = Callable[[Subscription], Awaitable[None]]
+Admission = Callable[[Subscription], Awaitable[bool]]  # False: nobody can tell at the moment. Raises: ProviderError
 Feeds = Mapping[str, tuple[Subscription, ...]]  # by the name of the stream
 
 
@@ -57,20 +58,21 @@ async def run_lines(
 ) -> None:
     """Supply what `stream` wants until cancelled. Raises: ProviderError when no further try can help."""
     lines: list[Line] = []
-    admitted: set[Subscription] = set()
+    admitted: dict[Subscription, bool] = {}  # whether it is certain that Binance has it
     async with anyio.create_task_group() as tasks:
         while True:
             wanted = stream.wanted
-            admitted &= set(wanted)
-            for feed in set(wanted) - admitted:
+            admitted = {feed: is_certain for feed, is_certain in admitted.items() if feed in wanted}
+            for feed in [each for each in wanted if not admitted.get(each)]:
                 try:
-                    await admit(feed)
-                    admitted.add(feed)
+                    admitted[feed] = await admit(feed)
                 except ProviderError as error:
+                    admitted.pop(feed, None)
                     await stream.refuse(feed, error)
             for line in _placed(_named(admitted), lines, lambda: Line(stream, open_socket, patience, log)):
                 tasks.start_soon(line.run)
-            await stream.changed()
+            with anyio.move_on_after(None if all(admitted.values()) else DOUBT_S):
+                await stream.changed()
 
 
 def _named(feeds: Iterable[Subscription]) -> dict[str, tuple[Subscription, ...]]:

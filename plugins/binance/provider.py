@@ -76,9 +76,10 @@ class Binance(Provider):
         sockets = Sockets(self._market.client, url, timeout_s)
         await run_lines(stream, sockets.open, self._admit, patience, self.log)
 
-    async def _admit(self, feed: Subscription) -> None:
+    async def _admit(self, feed: Subscription) -> bool:
         """Binance acknowledges streams of symbols that it does not have, and is silent then.
 
+        Returns: whether it is certain to have the symbol; nobody can tell while its list cannot be had.
         Raises: SymbolNotFound, Unsupported.
         """
         stream_name(feed)
@@ -89,9 +90,10 @@ class Binance(Provider):
             known = native in await self._known()
         except ProviderError as error:
             self.log.warning("whether Binance has %s cannot be told, it is subscribed all the same: %s", native, error)
-            return
+            return False
         if not known:
             raise SymbolNotFound(f"Binance has no {feed.symbol}")
+        return True
 
     async def symbols(self, query: str, limit: int) -> list[Instrument]:
         found = (to_instrument(native) for native in matching(await self._known(), query))

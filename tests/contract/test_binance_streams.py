@@ -15,10 +15,10 @@ from typing import Any
 import anyio
 import pytest
 from anyio.to_thread import run_sync
-from recorded.binance import Exchange
+from recorded.binance import PRICES, Exchange
 from recorded.rehearsed import heard, run_rehearsal
 from recorded.sockets import BinanceStreams, open_sockets, recorded_frames
-from recorded.vendor import Vendor, nobody_listens, open_vendor
+from recorded.vendor import Answer, Vendor, nobody_listens, open_vendor
 
 from timebase.house import MANIFESTS, PLUGINS
 from timebase.manifest.load import load_manifest
@@ -264,6 +264,25 @@ def test_a_symbol_that_binance_lacks_is_refused_and_the_others_go_on(market: Mar
         assert all(isinstance(error, SymbolNotFound) for error in errors.values())
         assert [each.feed for each in found if is_up(each)] == [feed]
 
+    rehearse(market, act)
+
+
+def test_what_could_not_be_checked_is_refused_when_it_can_be_and_binance_lacks_it(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act(core: Rehearsal) -> None:
+        strange, feed = core.subscribe("NOPE-USDT"), core.subscribe("BTC-USDT")
+        found = [await core.next() for _ in range(2)]
+        assert {each.feed for each in found if is_up(each)} == {strange, feed}
+        refused = await heard(core, lambda found: found.error is not None)
+        assert refused.feed == strange
+        assert isinstance(refused.error, SymbolNotFound)
+        market.streams.play([trade(7)])
+        assert [row[4] for row in await core.rows(feed, 1)] == [7]
+        assert market.streams.accepted == 1
+
+    monkeypatch.setattr(binance_lines, "DOUBT_S", 0.5)
+    market.rest.play(PRICES, Answer(status=503), Answer(status=503))
     rehearse(market, act)
 
 
