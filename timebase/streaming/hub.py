@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import trio
 
-from timebase.model.bars import Bars, Durable
+from timebase.model.bars import Bars, Durable, Flag
 from timebase.model.feed import Channel, Feed, FeedKind, FeedState
 from timebase.model.interval import Interval
 from timebase.model.live import Arrival, BarStatus, BarUpdate, DurableLive, Ticks
@@ -25,6 +25,7 @@ from timebase.streaming.lags import Lags
 from timebase.streaming.topic import Topic
 
 HEALING = "backfill"  # the reason of history that was fetched to fill a gap of the live stream
+POLLED = "live"  # and of what was fetched because its period is just over, and no stream brings it
 
 # What is kept for those who come back, of all channels together: with a hundred busy ones a few minutes.
 RING_BYTES = 64 << 20
@@ -254,6 +255,17 @@ class Hub:
         for topic in self._topics_of(FeedKind.BARS, series.symbol, series.interval, series.provider):
             self._show(topic, rows, series.provider, None, self._clock())
 
+    def publish_polled(self, durable: Durable) -> None:
+        """Show closed bars of a collected series where no feed supplies the channel; each once, in order."""
+        series, bars = durable.batch.series, durable.batch.bars
+        if durable.error:
+            return
+        for topic in self._unsupplied(series):
+            newest = max(topic.told(), default=-1)
+            fresh = bars.pick((bars.time > newest) & ((bars.flags & Flag.FORMING) == 0))
+            if len(fresh):
+                self._show(topic, BarRows.bare(BarStatus.CLOSED, fresh), series.provider, None, self._clock())
+
     def make_up(self, series: Series, bars: Bars) -> None:
         """Show closed bars of a gap that are stored by now, whoever fetched them, where they were not told yet."""
         for topic in self._topics_of(FeedKind.BARS, series.symbol, series.interval, series.provider):
@@ -333,6 +345,14 @@ class Hub:
         channels = [pinned, open_to_all] if self._bound.get(open_to_all) == provider else [pinned]
         return tuple(self._topics[channel] for channel in channels if channel in self._topics)
 
+    def _unsupplied(self, series: Series) -> list[Topic]:
+        """The topics of its bars that no feed supplies; the one that names its provider only if there never was one."""
+        open_to_all = Channel(FeedKind.BARS, series.symbol, series.interval)
+        pinned = Channel(FeedKind.BARS, series.symbol, series.interval, series.provider)
+        channels = [pinned] if pinned not in self._words else []
+        channels += [open_to_all] if open_to_all not in self._bound else []
+        return [self._topics[channel] for channel in channels if channel in self._topics]
+
     def _state_of(self, channel: Channel) -> list[Event]:
         """The newest word about the feed behind a channel, as the channel's own."""
         provider = self.provider_of(channel)
@@ -411,4 +431,6 @@ async def run_hub(
             else:
                 if durable.batch.reason == HEALING:
                     hub.publish_healed(durable)
+                elif durable.batch.reason == POLLED:
+                    hub.publish_polled(durable)
                 await outbox.send(durable)

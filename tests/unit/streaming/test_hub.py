@@ -417,6 +417,34 @@ async def test_a_gap_that_is_stored_already_is_made_up_for_once_and_what_was_tol
     assert told == [("closed", 1.0), ("missing", None), ("backfilled", 2.0), ("backfilled", 3.0)]
 
 
+def polled(minutes: list[int], closes: list[float]) -> Durable:
+    covers = TimeRange(NOW_US, NOW_US + 10 * MINUTE_US)
+    return Durable(Batch(1, M1, covers, Outcome.COMPLETE, "live", NOW_US, bars_of(minutes, closes)))
+
+
+@pytest.mark.parametrize("channel", [BARS, replace(BARS, provider=M1.provider)])
+async def test_bars_that_are_only_polled_are_shown_closed_once_and_in_order(channel: Channel) -> None:
+    hub = Hub(lambda: NOW_US)
+    with hub.follow(channel) as follower:
+        hub.refuse(channel, "no_provider", "no provider streams it")
+        await follower.next()
+        hub.publish_polled(polled([0], [1.0]))
+        hub.publish_polled(polled([0, 1, 2], [1.0, 2.0, 3.0]))
+        hub.publish_polled(polled([1, 2], [2.0, 3.0]))
+        told = shown(await follower.next())
+    assert [(e["status"], e["close"]) for e in told] == [("closed", 1.0), ("closed", 2.0), ("closed", 3.0)]
+    assert [e["seq"] - told[0]["seq"] for e in told] == [0, 1, 2]
+
+
+async def test_where_a_feed_supplies_the_bars_what_was_polled_waits_for_the_healer() -> None:
+    hub = new_hub()
+    with hub.follow(BARS) as follower:
+        hub.publish_polled(polled([0], [1.0]))
+        hub.publish(bar(1, 2.0))
+        told = shown(await follower.next())
+    assert [(e["status"], e["close"]) for e in told] == [("closed", 2.0)]
+
+
 async def test_the_hub_lets_its_failure_out() -> None:
     hub = new_hub()
     live_in, live_out = trio.open_memory_channel[Durable | DurableLive](1)
