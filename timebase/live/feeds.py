@@ -26,9 +26,10 @@ from timebase.live.line import Line
 from timebase.live.lines import Lines
 from timebase.live.neighbours import Healing, Planner, Roster, Store, Topics
 from timebase.live.settings import LiveSettings
+from timebase.live.supply import Supply
 from timebase.live.upkeep import Upkeep
 from timebase.live.wants import Wants
-from timebase.model.feed import Channel, Feed, FeedState
+from timebase.model.feed import Channel, Feed, FeedKind, FeedState
 from timebase.model.live import Arrival
 
 
@@ -122,7 +123,7 @@ class Feeds:
 
         No bar that was built of them is of a later period: pulses and trades are heard before it is closed.
         """
-        line = self._lines.get(Supply(FeedKind.TRADES, symbol, provider))
+        line = self._lines.of_supply(Supply(FeedKind.TRADES, symbol, provider))
         return None if line is None or line.heard_us is None else line.event_now_us()
 
     def counts(self) -> Mapping[tuple[str, str], int]:
