@@ -47,6 +47,17 @@ def made_week(seed: int = 8) -> list[Row]:
     return rows
 
 
+def made_winter(seed: int = 9) -> list[Row]:
+    """From 1 January to 2 March with a trade every quarter of an hour or so: weeks and a month that end in it."""
+    random, at, price = Random(seed), 1_704_067_200_000_000 + 7 * MINUTE_US, 100.0
+    rows: list[Row] = []
+    while at < 1_709_337_600_000_000:
+        price = max(1.0, price + random.choice((-0.5, 0.0, 0.25, 0.5)))
+        rows.append((at, price, random.randrange(1, 1_000) / 8, len(rows) + 1))
+        at += random.randrange(1, 30 * MINUTE_US)
+    return rows
+
+
 def truth_of(rows: list[Row], interval: Interval) -> dict[int, Values]:
     """The tape's bars that are whole: not that of its first trade, nor one that is not over when the tape runs out."""
     time, price, size, ids = zip(*rows, strict=True)
@@ -121,6 +132,13 @@ async def test_what_a_week_leaves_is_the_same_however_often_plugin_and_core_are_
     rows = made_week()
     intervals = [each for each in Interval if each not in (Interval.W1, Interval.MO1)]
     await _play_and_kill(home, serving, rows, speed=100_000, intervals=intervals, kills=2, seed=2)
+
+
+async def test_what_a_winter_leaves_is_the_same_however_often_plugin_and_core_are_killed(
+    home: Path, serving: ServerMaker
+) -> None:
+    intervals = [Interval.D1, Interval.W1, Interval.MO1]
+    await _play_and_kill(home, serving, made_winter(), speed=500_000, intervals=intervals, kills=2, seed=3)
 
 
 async def _play_and_kill(
