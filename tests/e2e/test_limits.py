@@ -30,21 +30,21 @@ async def test_a_hundred_identical_questions_about_the_present_are_one_request(
     hall: Hall, client: httpx.AsyncClient
 ) -> None:
     hall.a.script("LIVE-USD", {"gate": "live"})
-    answers = await _together(hall, client, 100, lambda: ask(client, "LIVE-USD", None, "1m", start="-1h"), "live")
+    answers = await _together(hall, client, 100, lambda: ask(client, "LIVE-USD", None, "1h", start="-1d"), "live")
     assert len(hall.a.seen("LIVE-USD")) == 1
     assert all(answer["meta"]["coverage"]["complete"] for answer in answers)
 
 
 async def test_a_hundred_identical_refreshes_are_one_request(hall: Hall, client: httpx.AsyncClient) -> None:
     hall.a.script("AGAIN-USD", {"gate": "again"})
-    ask_again = lambda: ask(client, "AGAIN-USD", None, "1m", start="-1h", refresh="true")  # noqa: E731
+    ask_again = lambda: ask(client, "AGAIN-USD", None, "1h", start="-1d", refresh="true")  # noqa: E731
     await _together(hall, client, 100, ask_again, "again")
     assert len(hall.a.seen("AGAIN-USD")) == 1
 
 
 async def test_a_hundred_identical_questions_that_fail_make_no_storm(hall: Hall, client: httpx.AsyncClient) -> None:
     hall.a.script("STORM-USD", {"gate": "storm", "code": "malformed"})
-    ask_all = lambda: get(client, "STORM-USD", None, "1m", start="-1h")  # noqa: E731
+    ask_all = lambda: get(client, "STORM-USD", None, "1h", start="-1d")  # noqa: E731
     replies = await _together(hall, client, 100, ask_all, "storm")
     assert Counter(reply.status_code for reply in replies) == {502: 100}
     assert len(hall.a.seen("STORM-USD")) == 1
