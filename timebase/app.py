@@ -65,7 +65,7 @@ from timebase.supervisor.settings import SupervisorSettings
 from timebase.supervisor.supervisor import run_supervisor
 
 BATCHES_IN_FLIGHT = 4  # of at most 65,536 bars each: enough to keep every stage busy, 13 MB per channel at worst
-BUILT_IN_FLIGHT = 1  # what would wait here for the writer is built later, all at once: half the work, and newer
+BUILT_IN_FLIGHT = 1  # what would wait here for the writer is built later, all at once: less work, and newer
 DRAIN_S = 20.0  # for accepted batches to reach the store after the stop
 BARS_SHARE = 0.7  # of the cache: columns, so that a million bars fit; the rest holds rendered replies
 

@@ -187,6 +187,15 @@ def sole(error: BaseException) -> BaseException:
     return error
 
 
+def first_of(group: BaseExceptionGroup[ProviderError]) -> ProviderError:
+    """Of what went wrong at the same time, the first."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, ProviderError)
+    return error
+
+
 PROVIDER_ERRORS: dict[str, type[ProviderError]] = {
     kind.code: kind
     for kind in (

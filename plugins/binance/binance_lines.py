@@ -22,6 +22,7 @@ from binance_messages import Event, Kline, Quote, Reply, Trade, stream_name
 from binance_socket import Socket
 
 from timebase.clock import now_us
+from timebase.errors import first_of
 from timebase.sdk import AuthFailed, Bars, ProviderError, Stream, Subscription, Unsupported, Upstream, UpstreamTimeout
 
 STREAMS_PER_LINE = 200  # Binance allows 1024; one lost connection shall not take everything along
@@ -210,7 +211,7 @@ class Connection:
             try:
                 await self._serve()
             except* ProviderError as group:
-                problems.append(_first(group))
+                problems.append(first_of(group))
                 give_up()
 
     async def _serve(self) -> None:
@@ -309,12 +310,3 @@ class Connection:
 
 def _portions(names: list[str]) -> list[tuple[str, ...]]:
     return [tuple(names[i : i + NAMES_PER_REQUEST]) for i in range(0, len(names), NAMES_PER_REQUEST)]
-
-
-def _first(group: BaseExceptionGroup[ProviderError]) -> ProviderError:
-    """Of what went wrong at the same time, the first."""
-    problem: BaseException = group
-    while isinstance(problem, BaseExceptionGroup):
-        problem = problem.exceptions[0]
-    assert isinstance(problem, ProviderError)
-    return problem

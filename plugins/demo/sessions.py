@@ -2,8 +2,6 @@
 
 Dates are days since 1970-01-01; instants are whole minutes since the epoch, UTC. Pure Python, no clock: the calendar of
 a year is made when it is first asked for.
-
-Source: NYSE rules and special closings since 2000, https://www.nyse.com/markets/hours-calendars
 """
 
 from collections.abc import Callable, Iterator
@@ -12,25 +10,15 @@ from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from timebase.model.holidays import new_york_half_days, new_york_holidays
+
 NEW_YORK = ZoneInfo("America/New_York")
 EPOCH = date(1970, 1, 1)
 DAY_MINUTES = 1440
 FULL_MINUTES = 390  # 09:30 to 16:00
 HALF_MINUTES = 210  # 09:30 to 13:00
 FIRST_YEAR = 2000
-
-MONDAY, THURSDAY, FRIDAY, SATURDAY, SUNDAY = 0, 3, 4, 5, 6
-
-# Days of mourning, storms and attacks: no rule foretells them.
-SPECIAL_CLOSINGS = frozenset({
-    date(2001, 9, 11), date(2001, 9, 12), date(2001, 9, 13), date(2001, 9, 14),  # the attacks
-    date(2004, 6, 11),  # Ronald Reagan
-    date(2007, 1, 2),  # Gerald Ford
-    date(2012, 10, 29), date(2012, 10, 30),  # hurricane Sandy
-    date(2018, 12, 5),  # George H. W. Bush
-    date(2025, 1, 9),  # Jimmy Carter
-})  # fmt: skip
-SPECIAL_HALF_DAYS = frozenset({date(2003, 12, 26)})
+FRIDAY, SATURDAY = 4, 5  # as date.weekday() has it
 
 
 class Session(NamedTuple):
@@ -52,8 +40,8 @@ def sessions(of_year: Callable[[int], tuple[Session, ...]], first: int, last: in
 @lru_cache(maxsize=64)
 def new_york_stocks(year: int) -> tuple[Session, ...]:
     """Monday to Friday 09:30 to 16:00 New York, without holidays; half days end at 13:00."""
-    closed = nyse_holidays(year)
-    halves = nyse_half_days(year)
+    closed = new_york_holidays(year)
+    halves = new_york_half_days(year)
     return tuple(
         Session(_day(at), _minute(at, time(9, 30)), HALF_MINUTES if at in halves else FULL_MINUTES)
         for at in _dates(year)
@@ -77,70 +65,6 @@ def foreign_exchange(year: int) -> tuple[Session, ...]:
         for at in _dates(year)
         if at.weekday() < SATURDAY
     )
-
-
-def nyse_holidays(year: int) -> frozenset[date]:
-    rules = {
-        _sunday_to_monday(date(year, 1, 1)),  # on a Saturday nothing closes: Friday ends the year's books
-        _nth(3, MONDAY, year, 1),
-        _nth(3, MONDAY, year, 2),
-        _easter(year) - timedelta(days=2),
-        _last_monday_of_may(year),
-        _nearest_weekday(date(year, 7, 4)),
-        _nth(1, MONDAY, year, 9),
-        _nth(4, THURSDAY, year, 11),
-        _nearest_weekday(date(year, 12, 25)),
-    }
-    if year >= 2022:
-        rules.add(_nearest_weekday(date(year, 6, 19)))
-    return frozenset(rules | {at for at in SPECIAL_CLOSINGS if at.year == year})
-
-
-def nyse_half_days(year: int) -> frozenset[date]:
-    halves = {_nth(4, THURSDAY, year, 11) + timedelta(days=1), _eve_of_independence(year)}
-    eve = date(year, 12, 24)
-    if eve.weekday() < FRIDAY:
-        halves.add(eve)
-    halves.update(at for at in SPECIAL_HALF_DAYS if at.year == year)
-    return frozenset(halves - nyse_holidays(year))
-
-
-def _eve_of_independence(year: int) -> date:
-    """3 July; where the fourth was a Thursday, it was the Friday after until 2012."""
-    fourth = date(year, 7, 4)
-    if fourth.weekday() == THURSDAY and year < 2013:
-        return fourth + timedelta(days=1)
-    if fourth.weekday() == MONDAY:  # the third is a Sunday
-        return fourth
-    return fourth - timedelta(days=1)
-
-
-def _easter(year: int) -> date:
-    """Source: the anonymous Gregorian computus (Meeus, Astronomical Algorithms, chapter 8)."""
-    a, (b, c) = year % 19, divmod(year, 100)
-    h = (19 * a + b - b // 4 - (b - (b + 8) // 25 + 1) // 3 + 15) % 30
-    weekday = (32 + 2 * (b % 4) + 2 * (c // 4) - h - c % 4) % 7
-    m = (a + 11 * h + 22 * weekday) // 451
-    month, day = divmod(h + weekday - 7 * m + 114, 31)
-    return date(year, month, day + 1)
-
-
-def _nth(n: int, weekday: int, year: int, month: int) -> date:
-    first = date(year, month, 1)
-    return first + timedelta(days=(weekday - first.weekday()) % 7 + 7 * (n - 1))
-
-
-def _last_monday_of_may(year: int) -> date:
-    last = date(year, 5, 31)
-    return last - timedelta(days=last.weekday())
-
-
-def _sunday_to_monday(at: date) -> date:
-    return at + timedelta(days=1) if at.weekday() == SUNDAY else at
-
-
-def _nearest_weekday(at: date) -> date:
-    return at - timedelta(days=1) if at.weekday() == SATURDAY else _sunday_to_monday(at)
 
 
 def _dates(year: int) -> Iterator[date]:

@@ -23,6 +23,7 @@ from yahoo_socket import Socket
 from yahoo_symbols import to_native
 
 from timebase.clock import now_us
+from timebase.errors import first_of
 from timebase.sdk import ProviderError, Stream, Subscription, SymbolNotFound, Unsupported, UpstreamTimeout
 
 ENOUGH = 20  # messages of one symbol without bid and ask
@@ -127,7 +128,7 @@ class Quoting:
                 async for pricing in socket.receive():
                     await self._put(pricing)
         except* ProviderError as group:
-            problems.append(_first(group))
+            problems.append(first_of(group))
         if not problems:
             return None
         await self._tell_down(str(problems[0]))
@@ -197,12 +198,3 @@ class Quoting:
         self._up.clear()
         if feeds:
             await self._stream.down(reason, *feeds)
-
-
-def _first(group: BaseExceptionGroup[ProviderError]) -> ProviderError:
-    """Of what went wrong at the same time, the first."""
-    problem: BaseException = group
-    while isinstance(problem, BaseExceptionGroup):
-        problem = problem.exceptions[0]
-    assert isinstance(problem, ProviderError)
-    return problem

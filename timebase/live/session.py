@@ -12,7 +12,7 @@ from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from timebase.live.holidays import new_york_half_days, new_york_holidays
+from timebase.model.holidays import new_york_half_days, new_york_holidays
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.timerange import to_datetime, to_us
 

@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from timebase.live.holidays import new_york_half_days, new_york_holidays
+from timebase.model.holidays import new_york_half_days, new_york_holidays
 
 
 def days(year, *month_days):
