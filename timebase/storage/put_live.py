@@ -43,10 +43,7 @@ async def put_live(conn: Connection, what: Gathered, delivery: Delivery, *, has_
 
 async def _new_trades(conn: Connection, rows: TickRows[Trades]) -> TickRows[Trades]:
     """Without those that are stored already, as after a plugin has told the last second twice."""
-    spans = key_spans(rows)
-    if not spans:
-        return rows
-    is_new = unseen(TradeKeys.of(rows), await select_stored_keys(conn, spans))
+    is_new = unseen(TradeKeys.of(rows), await select_stored_keys(conn, key_spans(rows)))
     return rows if is_new.all() else rows.pick(is_new)
 
 

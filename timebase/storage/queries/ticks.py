@@ -50,6 +50,19 @@ SELECT t.time, t.id, t.series_id, t.flags
         OFFSET 0) t
 """
 
+# Whether there are any, asked before every commit: prepared, for the text above takes 10 ms of planning for 100 feeds.
+_HELD = """
+SELECT span.place
+  FROM unnest($1::integer[], $2::timestamptz[], $3::timestamptz[])
+       WITH ORDINALITY AS span (series_id, first, last, place)
+ CROSS JOIN LATERAL (
+        SELECT 1
+          FROM trades
+         WHERE series_id = span.series_id AND time >= span.first AND time <= span.last
+           AND time >= $4 AND time <= $5 AND id <> 0
+         LIMIT 1) t
+"""
+
 _NEWEST = {
     "trades": "SELECT time FROM trades WHERE series_id = $1 AND time >= $2 AND time < $3 ORDER BY time DESC LIMIT 1",
     "quotes": "SELECT time FROM quotes WHERE series_id = $1 AND time >= $2 AND time < $3 ORDER BY time DESC LIMIT 1",
@@ -57,8 +70,11 @@ _NEWEST = {
 
 
 async def select_stored_keys(conn: Connection, spans: Sequence[Span]) -> TradeKeys:
-    """The numbered trades that are stored within `spans`, at least one."""
+    """The numbered trades that are stored within `spans`."""
     reader = KeyReader()
+    spans = await _held(conn, spans)
+    if not spans:
+        return reader.finish()
     query = _SELECT_KEYS.format(
         spans=", ".join(f"({s.series_id:d}, {literal(s.first_us)}, {literal(s.last_us)})" for s in spans),
         first=literal(min(span.first_us for span in spans)),
@@ -66,6 +82,15 @@ async def select_stored_keys(conn: Connection, spans: Sequence[Span]) -> TradeKe
     )
     await conn.copy_from_query(query, output=reader.feed, format="binary")
     return reader.finish()
+
+
+async def _held(conn: Connection, spans: Sequence[Span]) -> list[Span]:
+    """Those of `spans` in which there are numbered trades at all."""
+    if not spans:
+        return []
+    first, last = [to_datetime(span.first_us) for span in spans], [to_datetime(span.last_us) for span in spans]
+    held = await conn.fetch(_HELD, [span.series_id for span in spans], first, last, min(first), max(last))
+    return [spans[row["place"] - 1] for row in held]
 
 
 async def copy_trades(conn: Connection, rows: TickRows[Trades], commit_id: int) -> None:
