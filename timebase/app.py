@@ -24,7 +24,7 @@ from timebase.aggregation.aggregator import run_aggregator
 from timebase.aggregation.bar_builder import Building
 from timebase.api.server import run_api
 from timebase.api.services import ApiSettings
-from timebase.clock import now_us
+from timebase.clock import SteadyClock, now_us
 from timebase.config import Settings
 from timebase.history.answer import Answer, Completion
 from timebase.history.fetcher import Fetcher
@@ -85,6 +85,7 @@ async def _serve(
     settings: Settings, store: Store, spool: Spool, stop: trio.Event, started: Callable[[int], None]
 ) -> None:
     actors, roster, tickets, hub, refusals = Actors(), Roster(), Tickets(), Hub(now_us), Refusals()
+    steady = SteadyClock()
     async with trio.open_nursery() as road:
         raw_in, raw_out = trio.open_memory_channel[Batch | Live](BATCHES_IN_FLIGHT)
         good_in, good_out = trio.open_memory_channel[Batch | Live](BATCHES_IN_FLIGHT)
@@ -98,7 +99,9 @@ async def _serve(
         await actors.start(road, "writer", run_writer, built_out, durable_in, store, spool)
         aggregate = partial(run_aggregator, building=building_of(settings), is_followed=hub.is_followed)
         await actors.start(road, "aggregator", aggregate, good_out, built_in)
-        validate = partial(run_validator, asset_class=store.asset_class, refusals=refusals)
+        validate = partial(
+            run_validator, asset_class=store.asset_class, refusals=refusals, latest_us=steady.latest_us
+        )
         await actors.start(road, "validator", validate, raw_out, good_in)
         queues: dict[str, trio.MemorySendChannel[Any]] = {
             "raw": raw_in,

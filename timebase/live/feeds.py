@@ -69,9 +69,7 @@ class Feeds:
             roster=roster, store=store, lines=lines, failures=failures, gaps=gaps, settings=settings,
             on_fall=self._stir,
         )  # fmt: skip
-        self._judging = Judging(
-            lines=lines, gaps=gaps, roster=roster, settings=settings, clock=clock, is_jammed=is_jammed
-        )
+        self._judging = Judging(lines=lines, gaps=gaps, roster=roster, settings=settings, is_jammed=is_jammed)
 
     # --- heard from the road ---
 
@@ -92,14 +90,14 @@ class Feeds:
             return
         if word.is_up is False:
             self._gaps.lost(line)
-            line.note_down(word.received_us)
+            line.note_down()
             self._lines.become(line, FeedState.DOWN, word.reason)
             return
         if word.is_up:
-            line.note_up(word.received_us)
+            line.note_up()
             self._lines.become(line, FeedState.LIVE)
-        if word.pulse_us is not None and line.down_us is None:
-            line.note_pulse(word.received_us, word.pulse_us)
+        if word.pulse_us is not None and not line.is_down:
+            line.note_pulse(word.pulse_us)
             self._gaps.joined(line, word.pulse_us)
 
     # --- what others ask ---

@@ -14,7 +14,6 @@ from timebase.live.neighbours import Roster
 from timebase.live.rhythm import judge
 from timebase.live.settings import LiveSettings
 from timebase.model.feed import FeedState
-from timebase.model.timerange import SECOND_US
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +31,12 @@ class Judging:
         gaps: Gaps,
         roster: Roster,
         settings: LiveSettings,
-        clock: Callable[[], int],
         is_jammed: Callable[[], bool],
     ) -> None:
         self._lines = lines
         self._gaps = gaps
         self._roster = roster
         self._settings = settings
-        self._clock = clock
         self._is_jammed = is_jammed
         self._judge_from = -math.inf
         self._restarted: dict[str, float] = {}
@@ -56,8 +53,8 @@ class Judging:
                         self._judge(line)
 
     def _judge(self, line: Line) -> None:
-        if line.down_us is not None:
-            self._judge_down(line, (self._clock() - line.down_us) / SECOND_US)
+        if line.is_down:
+            self._judge_down(line)
             return
         state, reason = judge(line.signs(), self._settings.patience)
         if state is not FeedState.CONNECTING:
@@ -67,15 +64,16 @@ class Judging:
         elif line.has_begun and line.joined_us is None and line.up_s() > JUST_UP_S:
             self._gaps.meanwhile(line)
 
-    def _judge_down(self, line: Line, down_s: float) -> None:
+    def _judge_down(self, line: Line) -> None:
         """The plugin reconnects to its vendor by itself, and is helped when it does not get anywhere."""
+        down_s = line.down_s()
         if down_s > self._settings.down_s * 2.0 ** min(line.mutes, 5):
             self._make_anew(line, Upstream(f"down for {down_s:.0f} s: {line.reason}"))
 
     def _make_anew(self, line: Line, error: ProviderError) -> None:
         log.warning("%s: %s", line.supply, error)
         if not line.mutes:
-            line.first_mute_us = self._clock()
+            line.first_mute_at = trio.current_time()
         line.mutes += 1
         line.end(error)
 
@@ -100,5 +98,5 @@ class Judging:
         mute = [line for line in lines if line.mutes >= self._settings.restart_mutes and line.signs().is_open]
         if not rested or not mute:
             return False
-        first_us = min(line.first_mute_us for line in mute)
-        return all((line.last_received_us or 0) < first_us for line in lines)
+        first_at = min(line.first_mute_at for line in mute)
+        return all(line.data_at < first_at for line in lines)

@@ -1,5 +1,6 @@
 """One feed as the server knows it: its state and reason, its rhythm, what it has been through."""
 
+import math
 from collections.abc import Callable
 
 import trio
@@ -16,8 +17,8 @@ from timebase.model.timerange import SECOND_US
 class Line:
     """What stands between a provider and the channels that one feed of it supplies.
 
-    Units: `_us` µs UTC, of receiving unless the name says event. `attempts` counts the failures in a row; `made` how
-    often the feed was subscribed.
+    Units: `_us` µs UTC; `_at` seconds of trio's clock, with which everything is measured that lasts, for the wall clock
+    may step. `attempts` counts the failures in a row; `made` how often the feed was subscribed.
     """
 
     def __init__(self, supply: Supply, instrument: Instrument, clock: Callable[[], int]) -> None:
@@ -32,7 +33,8 @@ class Line:
         self.attempts = 0
         self.made = 0
         self.mutes = 0
-        self.first_mute_us = 0
+        self.first_mute_at = -math.inf
+        self.data_at = -math.inf  # when its newest data came, by whichever connection
         self.last_received_us: int | None = None
         self.last_event_us: int | None = None
         self.joined_us: int | None = None  # event time of the first sign of life on this connection; None: none yet
@@ -41,18 +43,17 @@ class Line:
         self._error: ProviderError | None = None
         self._ended = trio.Event()
         self.is_made = False
-        self.made_us = 0
         self.since_us = clock()
-        self.up_us = 0  # since when it is up, as far as is known
         self.is_owed_meanwhile = False  # what was missed until it came up
-        self.lived_us = 0  # how long this connection brought something
+        self.lived_s = 0.0  # how long this connection brought something
         self.heard_us: int | None = None  # event time up to which it is known to have been whole
-        self._heard_at_us = 0
-        self._joined_at_us = 0
-        self.down_us: int | None = None  # since when the vendor says that its connection is down
+        self._heard_at = -math.inf  # when that was
+        self._joined_at = -math.inf
+        self._up_at = -math.inf  # since when it is up, as far as is known
+        self._down_at: float | None = None  # since when the vendor says that its connection is down
         self._has_begun = False
         self._is_unbroken = False  # the next arrival ends a pause, not a gap
-        self._pulse_us: int | None = None
+        self._pulse_at: float | None = None
 
     # --- what becomes of it ---
 
@@ -70,13 +71,12 @@ class Line:
         self.feed = feed
         self._error, self._ended = None, trio.Event()
         self.made += 1
-        self.made_us = self._clock()
-        self.is_made, self.joined_us, self.down_us = True, None, None
+        self.is_made, self.joined_us, self._down_at = True, None, None
         self.is_owed_meanwhile = False
         self._has_begun = self._is_unbroken = False
-        self._pulse_us = None
-        self.up_us = self.made_us
-        self.lived_us = 0
+        self._pulse_at = None
+        self._up_at = trio.current_time()
+        self.lived_s = 0.0
 
     def end(self, error: ProviderError) -> None:
         """It has failed, or is to be made anew."""
@@ -93,41 +93,42 @@ class Line:
     # --- what comes ---
 
     def note_data(self, received_us: int, event_us: int) -> None:
-        if self._is_unbroken and self.last_received_us is not None:
-            self._rhythm.note((received_us - self.last_received_us) / SECOND_US)
-        self.last_received_us = received_us
+        now = trio.current_time()
+        if self._is_unbroken:
+            self._rhythm.note(now - self.data_at)
+        self.data_at, self.last_received_us = now, received_us
         self.last_event_us = event_us if self.last_event_us is None else max(event_us, self.last_event_us)
-        self._hear(received_us, event_us)
+        self._hear(event_us)
         self._has_begun = self._is_unbroken = True
         self.mutes = 0
-        self.down_us = None
+        self._down_at = None
 
-    def note_pulse(self, received_us: int, event_us: int) -> None:
-        self._pulse_us = received_us
+    def note_pulse(self, event_us: int) -> None:
+        self._pulse_at = trio.current_time()
         self._has_begun = True
-        self._hear(received_us, event_us)
+        self._hear(event_us)
 
-    def _hear(self, received_us: int, event_us: int) -> None:
+    def _hear(self, event_us: int) -> None:
         if self.heard_us is None or event_us >= self.heard_us:
-            self.heard_us, self._heard_at_us = event_us, received_us
+            self.heard_us, self._heard_at = event_us, trio.current_time()
 
-    def note_up(self, received_us: int) -> None:
+    def note_up(self) -> None:
         self._has_begun = True
-        self.down_us = None
-        self.up_us = received_us
+        self._down_at = None
+        self._up_at = trio.current_time()
 
-    def note_down(self, received_us: int) -> None:
-        self.down_us = received_us
+    def note_down(self) -> None:
+        self._down_at = trio.current_time()
         self._is_unbroken = self.is_owed_meanwhile = False
 
     def join(self, event_us: int) -> None:
         """A tape that was wound back is there again, whatever was heard before."""
-        self.joined_us, self._joined_at_us = event_us, self._clock()
-        self.heard_us, self._heard_at_us = event_us, self._joined_at_us
+        self.joined_us = self.heard_us = event_us
+        self._joined_at = self._heard_at = trio.current_time()
 
     def lose(self) -> None:
         self.joined_us = None
-        self.lived_us = self._clock() - self._joined_at_us
+        self.lived_s = trio.current_time() - self._joined_at
 
     # --- what is to be thought of it ---
 
@@ -136,8 +137,19 @@ class Line:
         """Whether the vendor has said anything since the feed was made."""
         return self._has_begun
 
+    @property
+    def is_down(self) -> bool:
+        """Whether the vendor says so of its connection."""
+        return self._down_at is not None
+
+    def down_s(self) -> float:
+        return 0.0 if self._down_at is None else trio.current_time() - self._down_at
+
     def up_s(self) -> float:
-        return (self._clock() - self.up_us) / SECOND_US
+        return trio.current_time() - self._up_at
+
+    def silent_s(self) -> float:
+        return trio.current_time() - max(self.data_at, self._up_at)
 
     @property
     def usual_s(self) -> float | None:
@@ -145,20 +157,18 @@ class Line:
 
     def event_now_us(self) -> int:
         """Now, on the clock of the data: a tape has a clock of its own."""
-        now_us = self._clock()
-        return now_us if self.heard_us is None else self.heard_us + now_us - self._heard_at_us
-
-    def silent_us(self) -> int:
-        return self._clock() - max(self.last_received_us or 0, self.made_us, self.up_us)
+        if self.heard_us is None:
+            return self._clock()
+        return self.heard_us + int((trio.current_time() - self._heard_at) * SECOND_US)
 
     def signs(self) -> Signs:
-        event_now_us, silent_us = self.event_now_us(), self.silent_us()
+        event_now_us, silent_s = self.event_now_us(), self.silent_s()
         session = session_at(self.instrument, event_now_us)
         if session is not None and session.since_us is not None:
-            silent_us = min(silent_us, event_now_us - session.since_us)
+            silent_s = min(silent_s, (event_now_us - session.since_us) / SECOND_US)
         return Signs(
-            silent_s=silent_us / SECOND_US,
-            pulse_s=None if self._pulse_us is None else (self._clock() - self._pulse_us) / SECOND_US,
+            silent_s=silent_s,
+            pulse_s=None if self._pulse_at is None else trio.current_time() - self._pulse_at,
             usual_s=self.usual_s,
             is_open=None if session is None else session.is_open,
             has_begun=self._has_begun,

@@ -16,7 +16,6 @@ from timebase.live.neighbours import Handle, Roster, Store
 from timebase.live.settings import LiveSettings
 from timebase.live.supply import built_from
 from timebase.model.feed import Feed, FeedKind, FeedState
-from timebase.model.timerange import SECOND_US
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +104,7 @@ class Upkeep:
         """Note the failure. Returns: the pause before it is tried again."""
         self._gaps.lost(line)
         was_unavailable = self._failures.of(line.supply).is_unavailable
-        pause_s = self._failures.note(line.supply, error, line.lived_us / SECOND_US)
+        pause_s = self._failures.note(line.supply, error, line.lived_s)
         line.attempts = self._failures.of(line.supply).in_a_row
         log.info("%s: %s; made anew in %.1f s", line.supply, error, pause_s)
         is_still_away = was_unavailable and isinstance(error, Unavailable) and self._is_away(line)

@@ -19,8 +19,9 @@ from timebase.quality.rules.rule import Mask
 
 EARLIEST_US = to_us(datetime(1990, 1, 1, tzinfo=UTC))  # no venue had microseconds before; vendors' zeros are 1970
 
-# How far event time may be ahead of our clock. A recorded socket shows a local clock 1.27 s behind the exchange's.
-# Little, because one wild time would carry the watermark with it, and all honest trades after it would come too late.
+# How far event time may be ahead of the latest that it can be now. A recorded socket shows a local clock 1.27 s behind
+# the exchange's. Little, because one wild time would carry the watermark with it, and all honest trades after it would come
+# too late.
 AHEAD_US = 10 * SECOND_US
 
 MOST = 1e30  # of a price or a size: far beyond what is traded, and products and sums of them stay finite
@@ -30,10 +31,10 @@ KNOWN_FLAGS = (0, TradeFlag.CANCEL, TradeFlag.CORRECTION)
 
 @dataclass(frozen=True, slots=True)
 class TickContext:
-    """What a rule may know beside the ticks. Units: `received_us` µs UTC, by our clock."""
+    """What a rule may know beside the ticks. `latest_us`: the latest that it can be now, by our clocks; µs UTC."""
 
     asset_class: AssetClass
-    received_us: int
+    latest_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class QuoteRule:
 
 
 def _outside_time(time: NDArray[np.int64], context: TickContext) -> Mask:
-    return np.asarray((time < EARLIEST_US) | (time > context.received_us + AHEAD_US))
+    return np.asarray((time < EARLIEST_US) | (time > context.latest_us + AHEAD_US))
 
 
 def _means_nothing(trades: Trades, _: TickContext) -> Mask:
@@ -109,7 +110,7 @@ def is_clean(trades: Trades, context: TickContext) -> bool:
     """
     return bool(
         trades.time.min() >= EARLIEST_US
-        and trades.time.max() <= context.received_us + AHEAD_US
+        and trades.time.max() <= context.latest_us + AHEAD_US
         and trades.price.min() > 0
         and trades.price.max() < MOST
         and trades.size.min() >= 0

@@ -29,13 +29,15 @@ async def run_validator(
     inbox: trio.MemoryReceiveChannel[Batch | Live],
     outbox: trio.MemorySendChannel[Batch | Live],
     *,
+    latest_us: Callable[[], int],
     asset_class: Callable[[Series], AssetClass] = class_by_symbol,
     refusals: Refusals | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Order: batches and live arrivals leave in the order they came, one for one, also those without rows.
 
-    `refusals` is where refused live rows are counted, for whoever shows them.
+    `latest_us` is the latest that it can be now: what is live and clearly after it is refused. `refusals` is where
+    refused live rows are counted, for whoever shows them.
     Raises: nothing of its own; whatever a batch holds, it is judged and not let through, never an error of the server.
     """
     refused = Refusals() if refusals is None else refusals
@@ -43,7 +45,7 @@ async def run_validator(
         task_status.started()
         async for item in inbox:
             if isinstance(item, Live):
-                await outbox.send(validate_live(item, refused))
+                await outbox.send(validate_live(item, refused, latest_us=latest_us()))
             else:
                 await outbox.send(validate(item, asset_class(item.series)))
 

@@ -53,7 +53,7 @@ def gaps(wants, healer):
 
 
 @pytest.fixture
-def line():
+async def line(autojump_clock):
     made = Line(SUPPLY, BTC, lambda: NOW_US)
     made.open(FEED)
     made.channels |= {BARS, TRADES}
@@ -64,7 +64,7 @@ def heard(line, event_us):
     line.note_data(NOW_US, event_us)
 
 
-def test_from_the_last_word_before_it_to_the_first_after_it(gaps, healer, line):
+async def test_from_the_last_word_before_it_to_the_first_after_it(gaps, healer, line):
     gaps.joined(line, NOW_US, oldest_us=NOW_US)
     heard(line, NOW_US + MINUTE_US)
     gaps.lost(line)
@@ -73,7 +73,7 @@ def test_from_the_last_word_before_it_to_the_first_after_it(gaps, healer, line):
     assert healer.calls == [(Interval.M1, NOW_US + MINUTE_US, NOW_US + 9 * MINUTE_US, True)]
 
 
-def test_a_channel_of_trades_owes_no_bars(gaps, healer, line):
+async def test_a_channel_of_trades_owes_no_bars(gaps, healer, line):
     line.channels.discard(BARS)
     gaps.joined(line, NOW_US, oldest_us=NOW_US)
     gaps.lost(line)
@@ -81,7 +81,7 @@ def test_a_channel_of_trades_owes_no_bars(gaps, healer, line):
     assert healer.calls == []
 
 
-def test_a_channel_that_goes_to_another_line_takes_its_gap_along(gaps, healer, line):
+async def test_a_channel_that_goes_to_another_line_takes_its_gap_along(gaps, healer, line):
     gaps.joined(line, NOW_US, oldest_us=NOW_US)
     gaps.left(line, BARS)
     other = Line(Supply(FeedKind.TRADES, "BTC-USDT", "kraken"), BTC, lambda: NOW_US)
@@ -92,7 +92,7 @@ def test_a_channel_that_goes_to_another_line_takes_its_gap_along(gaps, healer, l
     assert healer.calls == [(Interval.M1, NOW_US, NOW_US + 5 * MINUTE_US, False)]
 
 
-def test_the_first_loss_counts_until_it_is_there_again(gaps, healer, line):
+async def test_the_first_loss_counts_until_it_is_there_again(gaps, healer, line):
     gaps.joined(line, NOW_US, oldest_us=NOW_US)
     gaps.lost(line)
     gaps.meanwhile(line)
@@ -102,7 +102,7 @@ def test_the_first_loss_counts_until_it_is_there_again(gaps, healer, line):
     assert [start for _, start, _, _ in healer.calls] == [NOW_US, NOW_US, NOW_US]  # joined, meanwhile once, joined anew
 
 
-def test_who_comes_late_to_a_feed_owes_nothing_unless_it_is_collected(gaps, healer, wants, line):
+async def test_who_comes_late_to_a_feed_owes_nothing_unless_it_is_collected(gaps, healer, wants, line):
     line.join(NOW_US - DAY_US)
     line.note_data(NOW_US, NOW_US)
     gaps.came(line, BARS)
@@ -115,7 +115,7 @@ def test_who_comes_late_to_a_feed_owes_nothing_unless_it_is_collected(gaps, heal
     ]
 
 
-def test_what_was_left_for_too_long_is_not_made_up_for_by_itself(gaps, healer, line):
+async def test_what_was_left_for_too_long_is_not_made_up_for_by_itself(gaps, healer, line):
     gaps.joined(line, NOW_US, oldest_us=NOW_US)
     gaps.lost(line)
     healer.calls.clear()

@@ -14,7 +14,7 @@ from timebase.model.interval import Interval
 from timebase.model.live import Arrival, Live
 from timebase.model.series import Series
 from timebase.model.ticks import Quotes, TradeFlag, Trades
-from timebase.model.timerange import DAY_US, MINUTE_US, SECOND_US, TimeRange
+from timebase.model.timerange import DAY_US, HOUR_US, MINUTE_US, SECOND_US, TimeRange
 from timebase.quality.live import Refusals, validate_live
 from timebase.quality.tick_rules import TRADE_RULES, TickContext, is_clean
 from timebase.quality.validator import run_validator
@@ -29,7 +29,7 @@ def feed_of(kind: FeedKind, asset_class: AssetClass = AssetClass.STOCK) -> Feed:
 
 def judged(arrival: Arrival) -> tuple[Arrival, dict[str, int]]:
     refusals = Refusals()
-    (good,) = validate_live(Live((arrival,)), refusals).arrivals
+    (good,) = validate_live(Live((arrival,)), refusals, latest_us=NOW).arrivals
     return good, {rule: count for (_, _, _, rule), count in refusals.counts.items()}
 
 
@@ -171,6 +171,22 @@ def test_columns_of_different_lengths_are_refused_whole() -> None:
     assert refused == {"columns": 2}
 
 
+@pytest.mark.parametrize("kind", list(FeedKind))
+def test_what_is_plausible_now_passes_though_the_wall_clock_was_put_back_by_an_hour(kind: FeedKind) -> None:
+    flat, minute = np.full(1, 10.0), np.array([NOW - NOW % MINUTE_US])
+    rows = {
+        FeedKind.TRADES: {"trades": Trades.of([NOW], flat, flat)},
+        FeedKind.QUOTES: {"quotes": Quotes.of([NOW], flat, flat, flat, flat)},
+        FeedKind.BARS: {"bars": Bars.of(minute, flat, flat, flat, flat, flat)},
+    }
+    arrival = Arrival(feed_of(kind), NOW - HOUR_US, pulse_us=NOW, **rows[kind])  # type: ignore[arg-type]
+
+    good, refused = judged(arrival)
+
+    assert good == arrival
+    assert refused == {}
+
+
 def test_words_about_a_feed_pass() -> None:
     word = Arrival(feed_of(FeedKind.TRADES), NOW, is_up=False, reason="cut")
 
@@ -189,13 +205,34 @@ def test_refusals_are_said_at_the_first_and_then_at_each_digit_more(caplog: pyte
 
     with caplog.at_level(logging.WARNING):
         for _ in range(25):
-            validate_live(Live((bad,)), refusals)
+            validate_live(Live((bad,)), refusals, latest_us=NOW)
 
     assert [record.getMessage().split(": ")[1] for record in caplog.records] == [
         "1 refused by rule positive",
         "10 refused by rule positive",
     ]
     assert refusals.counts["demo", "AAPL", "trades", "positive"] == 25
+
+
+def test_a_clock_that_may_be_behind_is_said_to_be_once(caplog: pytest.LogCaptureFixture) -> None:
+    refusals = Refusals()
+    late = trades_arrival(Trades.of([NOW, NOW + HOUR_US], [10.0, 10.0], [1.0, 1.0]))
+    pulse = Arrival(feed_of(FeedKind.QUOTES), NOW, pulse_us=NOW + HOUR_US)
+
+    for _ in range(25):
+        validate_live(Live((late, pulse)), refusals, latest_us=NOW)
+
+    said = [record.getMessage() for record in caplog.records if "may be behind" in record.getMessage()]
+    assert said == [
+        "trades:AAPL of demo is 3600 s ahead: this machine's clock may be behind; what is ahead of it is refused until "
+        "the clock is put right"
+    ]
+
+
+def test_a_number_that_is_no_time_at_all_says_nothing_about_the_clock(caplog: pytest.LogCaptureFixture) -> None:
+    wild = trades_arrival(Trades.of([NOW * 1_000, 0, -(2**63), 2**63 - 1], [10.0] * 4, [1.0] * 4))
+    validate_live(Live((wild,)), Refusals(), latest_us=NOW)
+    assert "may be behind" not in caplog.text
 
 
 async def test_live_and_history_leave_in_the_order_they_came(autojump_clock: trio.testing.MockClock) -> None:
@@ -209,7 +246,7 @@ async def test_live_and_history_leave_in_the_order_they_came(autojump_clock: tri
     refusals = Refusals()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(lambda: run_validator(raw_out, good_in, refusals=refusals))
+        nursery.start_soon(lambda: run_validator(raw_out, good_in, latest_us=lambda: NOW, refusals=refusals))
         for item in (live, batch, live):
             await raw_in.send(item)
         raw_in.close()

@@ -1,11 +1,13 @@
 import logging
 import math
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 import pytest
 import trio
 
+from timebase.clock import now_us
 from timebase.model.bars import Bars, Batch, Flag, Outcome
 from timebase.model.instrument import AssetClass
 from timebase.model.interval import Interval
@@ -154,7 +156,8 @@ async def through(batches, **rest):
     good_in, good_out = trio.open_memory_channel(1)
     with trio.fail_after(5):
         async with trio.open_nursery() as actors:
-            await actors.start(lambda task_status: run_validator(raw_out, good_in, **rest, task_status=task_status))
+            validator = partial(run_validator, raw_out, good_in, latest_us=now_us, **rest)
+            await actors.start(validator)
             actors.start_soon(send_all, raw_in, batches)
             return [good async for good in good_out]
 
@@ -182,7 +185,7 @@ async def test_a_follower_that_is_gone_is_let_out():
     raw_in.send_nowait(batch(minutes(1)))
 
     with pytest.raises(trio.BrokenResourceError):
-        await run_validator(raw_out, good_in)
+        await run_validator(raw_out, good_in, latest_us=now_us)
     with pytest.raises(trio.BrokenResourceError):
         raw_in.send_nowait(batch(minutes(1)))
 
