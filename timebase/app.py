@@ -99,9 +99,7 @@ async def _serve(
         await actors.start(road, "writer", run_writer, built_out, durable_in, store, spool)
         aggregate = partial(run_aggregator, building=building_of(settings), is_followed=hub.is_followed)
         await actors.start(road, "aggregator", aggregate, good_out, built_in)
-        validate = partial(
-            run_validator, asset_class=store.asset_class, refusals=refusals, latest_us=steady.latest_us
-        )
+        validate = partial(run_validator, asset_class=store.asset_class, refusals=refusals, latest_us=steady.latest_us)
         await actors.start(road, "validator", validate, raw_out, good_in)
         queues: dict[str, trio.MemorySendChannel[Any]] = {
             "raw": raw_in,
@@ -121,7 +119,7 @@ async def _serve(
                 await actors.start(providers, "roll-up", run_roll_up, store)
             async with trio.open_nursery() as flights:  # they outlast the questions that are being answered
                 historian = historian_of(settings, store, spool, router, roster, tickets, flights)
-                live = live_of(settings, store, router, roster, historian, hub, raw_in)
+                live = live_of(settings, store, router, roster, historian, hub, raw_in, steady)
                 replay = replay_of(settings)
                 async with trio.open_nursery() as followed:  # clients leave before their feeds end
                     await actors.start(followed, "healer", run_healer, live.healer)
@@ -131,8 +129,8 @@ async def _serve(
                     async with trio.open_nursery() as clients:
                         services = Services(
                             roster, store, historian, router, Installer(supervised, roster), replay, hub,
-                            Seam(hub, historian, store, live.feeds, now_us), live.feeds, live.healer, live.collector,
-                            actors.states, queues, refusals,
+                            Seam(hub, historian, store, live.feeds, steady.latest_us), live.feeds, live.healer,
+                            live.collector, actors.states, queues, refusals,
                         )  # fmt: skip
                         replies: ByteLru[object, bytes] = ByteLru(int((settings.cache_mb << 20) * (1 - BARS_SHARE)))
                         started(await actors.start(clients, "api", run_api, services, api_settings(settings), replies))
@@ -248,6 +246,7 @@ def live_of(
     historian: Historian,
     hub: Hub,
     raw_in: trio.MemorySendChannel[Batch | Live],
+    steady: SteadyClock,
 ) -> LiveRooms:
     """What makes wanted channels live; from now on the hub tells it who wants what, and what has come."""
     numbers = LiveSettings(linger_s=settings.linger_s)
@@ -260,7 +259,9 @@ def live_of(
         return raw_in.statistics().tasks_waiting_send > 0
 
     wants = Wants(numbers.linger_s)
-    healer = Healer(historian=historian, store=store, hub=hub, delay_s=delay_s, settings=numbers)
+    healer = Healer(
+        historian=historian, store=store, hub=hub, delay_s=delay_s, settings=numbers, earliest_us=steady.earliest_us
+    )
     feeds = Feeds(
         wants=wants, router=router, roster=roster, store=store, hub=hub, healer=healer, settings=numbers,
         is_jammed=is_jammed,
@@ -268,7 +269,7 @@ def live_of(
     hub.attach(wants, feeds)
     collector = Collector(
         wants=wants, store=store, feeds=feeds, historian=historian, roster=roster, settings=numbers,
-        delay_s=lambda line: delay_s(line.provider),
+        delay_s=lambda line: delay_s(line.provider), earliest_us=steady.earliest_us,
     )  # fmt: skip
     return LiveRooms(wants, feeds, healer, collector)
 

@@ -1,4 +1,4 @@
-"""The only reading of the wall clock, and what may be believed of it: while we run it can step, back as well as forward.
+"""The only reading of the wall clock, and what may be believed of it: while we run it may step, back and forward.
 
 How long something lasted is never measured with it, but with the scheduler's clock (`trio.current_time`).
 """

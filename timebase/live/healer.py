@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 STORE_RETRY_S = 5.0
 TAPE_LOOK_S = 1.0
+LOOK_S = 10.0  # a clock that steps is noticed
 PATIENCE_TRIES = 3  # for a bar that history does not have yet; then it is believed, unless there were trades
 RECENT_US = 60 * SECOND_US  # a period that ended longer ago has its bar, if there is one
 
@@ -79,7 +80,11 @@ class Debt:
 
 
 class Healer:
-    """Owes, and pays when the periods are over. `delay_s` says how late a provider's data comes."""
+    """Owes, and pays when the periods are over. `delay_s` says how late a provider's data comes.
+
+    `earliest_us`: the earliest that it can be now, by our clocks. `clock`, the wall's, is history's: what is later than
+    that, it does not ask anybody for.
+    """
 
     def __init__(
         self,
@@ -90,6 +95,7 @@ class Healer:
         delay_s: Callable[[str], float],
         settings: LiveSettings | None = None,
         clock: Callable[[], int] = now_us,
+        earliest_us: Callable[[], int] = now_us,
     ) -> None:
         self._historian = historian
         self._store = store
@@ -97,6 +103,7 @@ class Healer:
         self._delay_s = delay_s
         self._settings = settings or LiveSettings()
         self._clock = clock
+        self._earliest_us = earliest_us
         self._debts: dict[int, Debt] = {}
         self._given_up: dict[int, str] = {}
         self._limit = trio.CapacityLimiter(self._settings.heals_at_once)
@@ -194,18 +201,23 @@ class Healer:
 
     def _due(self, debt: Debt) -> Ranges:
         """What is over where the instrument is traded, and in UTC too: history believes in no bar before that."""
-        interval, had_us = debt.series.interval, min(self._clock() - self._late_us(debt), debt.event_now_us())
+        interval, event_now_us = debt.series.interval, debt.event_now_us()
+        had_us = min(self._now_us(event_now_us) - self._late_us(debt), event_now_us, self._clock())
         over = min(debt.calendar.stamp_at(interval, had_us), interval.floor_us(had_us))
         return debt.ranges & Ranges((TimeRange(EVER.start_us, over),))
 
+    def _now_us(self, event_now_us: int) -> int:
+        """As late as is certain: a clock of ours that is behind is put right by the data, though never by a tape's."""
+        return max(self._earliest_us(), event_now_us)
+
     def _next_s(self, debt: Debt) -> float:
-        interval = debt.series.interval
+        interval, event_now_us = debt.series.interval, debt.event_now_us()
         first = interval.floor_us(debt.ranges.parts[0].start_us)
         end_us = max(debt.calendar.ends_us(interval, first), interval.end_us(first))
-        pause_s = (end_us + self._late_us(debt) - self._clock()) / SECOND_US
+        pause_s = max(end_us + self._late_us(debt) - self._now_us(event_now_us), end_us - self._clock()) / SECOND_US
         if pause_s <= 0:  # it waits for a tape, which may be fast
-            pause_s = min(TAPE_LOOK_S, (end_us - debt.event_now_us()) / SECOND_US)
-        return max(0.0, pause_s) + 0.001  # not a µs too early
+            pause_s = min(TAPE_LOOK_S, (end_us - event_now_us) / SECOND_US)
+        return min(max(0.0, pause_s), LOOK_S) + 0.001  # not a µs too early
 
     async def _pay_now(self, debt: Debt, due: Ranges) -> None:
         debt.tries += 1
@@ -271,7 +283,7 @@ class Healer:
         """The periods of which a bar must be there, or that ended so lately that their bar may be still to come."""
         interval, calendar = debt.series.interval, debt.calendar
         periods = {stamp for stamp in (*debt.traded, *debt.doubts) if due & Ranges((_moment(stamp),))}
-        recent_us = self._clock() - RECENT_US
+        recent_us = self._now_us(debt.event_now_us()) - RECENT_US
         for part in due.parts:
             stamp = interval.floor_us(max(part.start_us, min(calendar.stamp_at(interval, recent_us), part.end_us - 1)))
             while stamp < part.end_us:

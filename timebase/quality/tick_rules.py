@@ -20,8 +20,8 @@ from timebase.quality.rules.rule import Mask
 EARLIEST_US = to_us(datetime(1990, 1, 1, tzinfo=UTC))  # no venue had microseconds before; vendors' zeros are 1970
 
 # How far event time may be ahead of the latest that it can be now. A recorded socket shows a local clock 1.27 s behind
-# the exchange's. Little, because one wild time would carry the watermark with it, and all honest trades after it would come
-# too late.
+# the exchange's. Little, because one wild time would carry the watermark with it, and all honest trades after it would
+# come too late.
 AHEAD_US = 10 * SECOND_US
 
 MOST = 1e30  # of a price or a size: far beyond what is traded, and products and sums of them stay finite

@@ -86,6 +86,7 @@ class Hub:
         self._watch: FeedWatch = _Nobody()
         self._topics: dict[Channel, Topic] = {}
         self._bound: dict[Channel, str] = {}
+        self._numbers_from = 0  # above all that was given on channels that are forgotten: the clock may step back
         self._is_bound = trio.lowlevel.ParkingLot()
         self._commit_id = -1
         self._is_shown = trio.lowlevel.ParkingLot()
@@ -141,7 +142,7 @@ class Hub:
         self._sweep()
         topic = self._topics.get(channel)
         if topic is None:
-            topic = self._topics[channel] = Topic(channel, self._clock())
+            topic = self._topics[channel] = Topic(channel, max(self._clock(), self._numbers_from))
             self._routes.clear()
         self._followed.clear()
         missed = None if resume is None else topic.since(resume)
@@ -376,7 +377,7 @@ class Hub:
         before = trio.current_time() - LINGER_S
         gone = [channel for channel, topic in self._topics.items() if not topic.followers and topic.left_at < before]
         for channel in gone:
-            del self._topics[channel]
+            self._numbers_from = max(self._numbers_from, self._topics.pop(channel).newest + 1)
             self._faults.pop(channel, None)
         if gone:
             self._routes.clear()

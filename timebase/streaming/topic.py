@@ -9,18 +9,19 @@ from timebase.streaming.follower import Follower
 
 
 class Topic:
-    """`newest` is the number given last. Numbers begin at the topic's birth in unix µs: they ascend across restarts,
-    and fit a JSON number, for nobody trades a million times a second for years.
+    """`newest` is the number given last. Numbers begin above that of the topic's birth, its unix µs: they ascend across
+    restarts, unless the clock was put back in between, and fit a JSON number, for nobody trades a million times a
+    second for years.
     """
 
-    def __init__(self, channel: Channel, born_us: int) -> None:
+    def __init__(self, channel: Channel, born: int) -> None:
         self.channel = channel
-        self.newest = born_us
+        self.newest = born
         self.ring: deque[Event] = deque()  # numbered events; the hub takes from its left end what is too old
         self.followers: dict[Follower, None] = {}
         self.left_at = 0.0  # when the last follower left; counts only while there is none
         self._latest: Event | None = None  # the forming bar or the quote
-        self._oldest = born_us  # what is numbered above it is in the ring
+        self._oldest = born  # what is numbered above it is in the ring
 
     def number(self, count: int) -> int:
         """The first of so many new numbers."""

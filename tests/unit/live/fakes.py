@@ -7,8 +7,10 @@ import numpy as np
 import trio
 from unit.router.fakes import FakeLedger, Wall, manifest
 
+from timebase.clock import SteadyClock
 from timebase.errors import StoreUnavailable, Unavailable
 from timebase.history.answer import Completion, Missing
+from timebase.history.cover import align
 from timebase.live.feeds import Feeds, run_feeds
 from timebase.live.healer import Healer, run_healer
 from timebase.live.settings import LiveSettings
@@ -226,10 +228,13 @@ class FakeStore:
 
 
 class FakeHistorian:
-    """The past of a vendor that has a bar of each minute, `behind_s` after it is over. `errors` come first."""
+    """The past of a vendor that has a bar of each minute, `behind_s` after it is over. `errors` come first.
 
-    def __init__(self, store, clock, provider="binance"):
-        self._store, self._clock, self._provider = store, clock, provider
+    The vendor's clock is right; the one by which we ask, and believe that there is nothing, is the wall's.
+    """
+
+    def __init__(self, store, clock, wall, provider="binance"):
+        self._store, self._clock, self._wall, self._provider = store, clock, wall, provider
         self.asked = []  # (time, question)
         self.errors = []
         self.behind_s = 0.0
@@ -244,12 +249,13 @@ class FakeHistorian:
         (instrument,) = await self._store.upsert_instruments((Instrument(0, question.symbol, AssetClass.CRYPTO),))
         series = await self._store.series(instrument, slug, question.interval)
         settled = self._store.ledger.get(series.id, Ranges())
-        if not question.refresh and not Ranges((question.range,)) - settled:
+        asked = align(question.range, question.interval, self._wall())
+        if asked is None or (not question.refresh and not Ranges((asked,)) - settled):
             return Completion(series, (), (), 0, 0, ())
         if self.missing:
             return Completion(series, (), self.missing, 0, 0, ())
         over_us = question.interval.floor_us(self._clock() - int(self.behind_s * SECOND_US))
-        asked, step_us = question.range, question.interval.us
+        step_us = question.interval.us
         time = np.arange(asked.start_us, min(asked.end_us, max(over_us, asked.start_us)), step_us)
         price = time / 1e12
         self._store.put(series.id, Bars.of(time, price, price, price, price, price), asked)
@@ -264,10 +270,11 @@ def missing(range_, why="the provider broke off"):
 
 
 class World:
-    """Feeds and healer over fakes, on trio's virtual clock."""
+    """Feeds and healer over fakes, on trio's virtual clock. `true` is the time; `clock`, the wall's, may step."""
 
     def __init__(self, *providers, **settings):
-        self.clock = Wall()
+        self.true, self.clock = Wall(), Wall()
+        self.steady = SteadyClock(self.clock, self.true)
         self.providers = providers or (FakeProvider(streaming()),)
         self.vendor = self.providers[0]
         self.roster = FakeRoster(*self.providers)
@@ -276,9 +283,12 @@ class World:
         self.settings = LiveSettings(**settings)
         self.wants = Wants(self.settings.linger_s)
         self.router = Router(self.roster, FakeLedger(), wall_us=self.clock)
-        self.historian = FakeHistorian(self.store, self.clock)
+        self.historian = FakeHistorian(self.store, self.true, self.clock)
         shared = {"store": self.store, "settings": self.settings, "clock": self.clock}
-        self.healer = Healer(historian=self.historian, hub=self.hub, delay_s=lambda _: 0.0, **shared)
+        self.healer = Healer(
+            historian=self.historian, hub=self.hub, delay_s=lambda _: 0.0,
+            earliest_us=lambda: self.steady.earliest_us(), **shared,
+        )  # fmt: skip
         self.jammed = False
         self.feeds = Feeds(
             wants=self.wants, router=self.router, roster=self.roster, hub=self.hub, healer=self.healer,
@@ -296,7 +306,7 @@ class World:
     def tick(self, provider=None, event_us=None, oldest_us=None):
         """A trade comes, or several from `oldest_us` on."""
         for feed in (provider or self.vendor).active.values():
-            at_us = self.clock() if event_us is None else event_us
+            at_us = self.true() if event_us is None else event_us
             self.feeds.note(feed, self.clock(), at_us, 1, oldest_us=at_us if oldest_us is None else oldest_us)
 
     def say(self, provider=None, **word):
@@ -304,7 +314,7 @@ class World:
             self.feeds.hear(Arrival(feed, self.clock(), **word))
 
     def pulse(self):
-        self.say(pulse_us=self.clock())
+        self.say(pulse_us=self.true())
 
     async def trade_for(self, seconds, every_s=1.0, *, pulses=False):
         for _ in range(int(seconds / every_s)):
@@ -320,7 +330,7 @@ class World:
     @property
     def minute(self):
         """The opening instant of the minute that runs."""
-        return Interval.M1.floor_us(self.clock())
+        return Interval.M1.floor_us(self.true())
 
 
 def span(first_us, last_us):

@@ -23,6 +23,7 @@ def collector_of(world):
     return Collector(
         wants=world.wants, feeds=world.feeds, historian=world.historian, store=world.store, roster=world.roster,
         delay_s=lambda _: 0.0, settings=world.settings, clock=world.clock,
+        earliest_us=world.steady.earliest_us,
     )  # fmt: skip
 
 

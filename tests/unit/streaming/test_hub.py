@@ -252,6 +252,23 @@ async def test_a_channel_is_forgotten_after_a_while_without_followers(autojump_c
         assert not hub.join(follower, TRADES, resume=NOW_US + 1).missed
 
 
+async def test_numbers_ascend_though_the_clock_was_put_back_before_a_channel_is_there_again(
+    autojump_clock: MockClock,
+) -> None:
+    wall = [NOW_US]
+    hub = Hub(lambda: wall[0])
+    hub.bind(TRADES, "binance")
+    with hub.follow(TRADES):
+        hub.publish(trades(1, 5))
+        newest = hub.newest(TRADES)
+    await trio.sleep(LINGER_S + 1)
+    wall[0] -= 3_600_000_000
+    with hub.follow() as follower:
+        joined = hub.join(follower, TRADES, resume=newest)
+        assert joined.seq > newest
+        assert not joined.is_resumed  # what came meanwhile was not kept
+
+
 async def test_leaving_a_channel_takes_back_what_waits_of_it() -> None:
     hub = new_hub()
     with hub.follow(TRADES, QUOTES) as follower:
