@@ -4,6 +4,7 @@ aggregator and hub; a market whose truth is known; a vendor, a link, a store and
 
 import random
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import trio
@@ -14,8 +15,10 @@ from unit.router.fakes import FakeLedger, Wall
 from timebase.aggregation.aggregator import run_aggregator
 from timebase.aggregation.bar_builder import Building
 from timebase.aggregation.rebuild import rebuild
+from timebase.clock import SteadyClock
 from timebase.errors import AllProvidersFailed, StoreUnavailable, Unavailable, Upstream
 from timebase.history.answer import Completion
+from timebase.history.cover import align
 from timebase.live.feeds import Feeds, run_feeds
 from timebase.live.healer import Healer, run_healer
 from timebase.live.settings import LiveSettings
@@ -26,6 +29,7 @@ from timebase.model.interval import Interval
 from timebase.model.live import Arrival, BarStatus, DurableLive, Live
 from timebase.model.ticks import Trades
 from timebase.model.timerange import MINUTE_US, SECOND_US, Ranges, TimeRange
+from timebase.quality.live import Refusals
 from timebase.quality.validator import run_validator
 from timebase.router.router import Router
 from timebase.streaming.event import BarRows
@@ -33,6 +37,7 @@ from timebase.streaming.hub import Hub, run_hub
 
 TROUBLE_S = 480.0  # so long things go wrong
 CALM_S = 420.0  # so long everything has to become right again
+HOUR_S = 3600.0
 LATENESS_US = 500_000
 DELAY_S = 0.4  # on the link, at most: less than the lateness
 TOGETHER_US = 50_000
@@ -121,14 +126,15 @@ class History:
         instrument = await world.store.instrument(question.symbol)
         series = await world.store.series(instrument, question.provider, question.interval)
         settled = world.store.ledger.get(series.id, Ranges())
-        gaps = Ranges((question.range,)) - (Ranges() if question.refresh else settled)
+        asked = align(question.range, question.interval, world.clock())
+        gaps = (Ranges() if asked is None else Ranges((asked,))) - (Ranges() if question.refresh else settled)
         for gap in gaps.parts:
             await self._bring(series, gap, 0.0 if is_calm else world.draw.choice((0.0, 0.0, 8.0)))
         return Completion(series, (), (), 0, 0, ())
 
     async def _bring(self, series, gap, behind_s):
         world = self._world
-        bars = world.truth.within(gap.start_us, min(gap.end_us, world.clock() - int(behind_s * SECOND_US) - MINUTE_US))
+        bars = world.truth.within(gap.start_us, min(gap.end_us, world.true() - int(behind_s * SECOND_US) - MINUTE_US))
         bars = replace(bars, flags=bars.flags | np.int16(Flag.BACKFILLED))
         demand_id = len(self._waiting) + 1
         self._waiting[demand_id] = trio.Event()
@@ -143,12 +149,16 @@ class History:
 
 
 class World:
-    """`seed` decides everything."""
+    """`seed` decides everything. `has_plagues`: whether anything goes wrong outside; `has_steps`: with the wall clock."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, *, has_plagues=True, has_steps=False):
         self.draw = random.Random(seed)
-        self.clock = Wall()
-        self.start_us = self.clock()
+        self.clock_draw = random.Random(seed)  # one of its own: the rest of a life is the same with steps and without
+        self.has_plagues, self.has_steps = has_plagues, has_steps
+        self.refusals = Refusals()
+        self.true, self.clock = Wall(), Wall()  # what time it is, and what the machine's wall clock says
+        self.steady = SteadyClock(self.clock, self.true)
+        self.start_us = self.true()
         self.market = Market.of(self.draw, self.start_us, TROUBLE_S + CALM_S)
         self.truth = self.market.bars()
         self.store = FakeStore()
@@ -160,7 +170,9 @@ class World:
         self.raw_in, self.raw_out = trio.open_memory_channel(IN_FLIGHT)
         self.history = History(self)
         shared = {"store": self.store, "settings": self.settings, "clock": self.clock}
-        self.healer = Healer(historian=self.history, hub=self.hub, delay_s=lambda _: 0.0, **shared)
+        self.healer = Healer(
+            historian=self.history, hub=self.hub, delay_s=lambda _: 0.0, earliest_us=self.steady.earliest_us, **shared
+        )
         router = Router(self.roster, FakeLedger(), wall_us=self.clock)
         self.feeds = Feeds(
             wants=self.wants, router=router, roster=self.roster, hub=self.hub, healer=self.healer, **shared
@@ -178,11 +190,15 @@ class World:
             await road.start(run_hub, durable_out, past_in, self.hub)
             road.start_soon(Writer(self.store, self.clock, self.draw).run, ready_out, durable_in)
             road.start_soon(lambda: run_aggregator(good_out, ready_in, building=build))
-            road.start_soon(run_validator, self.raw_out, good_in)
+            validate = partial(run_validator, latest_us=self.steady.latest_us, refusals=self.refusals)
+            road.start_soon(validate, self.raw_out, good_in)
             await road.start(run_healer, self.healer)
             await road.start(run_feeds, self.feeds)
             road.start_soon(self.play)
-            road.start_soon(self.trouble)
+            if self.has_plagues:
+                road.start_soon(self.trouble)
+            if self.has_steps:
+                road.start_soon(self.step)
             road.start_soon(self.watch)
             for n in range(3):
                 road.start_soon(self.follow, self.draw.uniform(0, TROUBLE_S) if n else 0.0)
@@ -203,7 +219,7 @@ class World:
                 near = int(np.searchsorted(tape.time, tape.time[at] + TOGETHER_US))
                 part = tape.pick(slice(at, min(near, at + self.draw.choice((1, 1, 1, 2, 5)))))
                 at += len(part)
-                await trio.sleep(max(0.0, (int(part.time[-1]) - self.clock()) / SECOND_US))
+                await trio.sleep(max(0.0, (int(part.time[-1]) - self.true()) / SECOND_US))
                 if not self.vendor.is_cut and not self.vendor.is_mute:
                     for _ in range(2 if self.draw.random() < 0.05 else 1):
                         await link_in.send((dict(self.vendor.active), part))
@@ -227,7 +243,7 @@ class World:
             await trio.sleep(2.0)
             if not self.vendor.is_cut and not self.vendor.is_mute:
                 # Nothing older is to come: what the link may still delay is within the lateness.
-                await self.say(pulse_us=self.clock())
+                await self.say(pulse_us=self.true())
 
     async def say(self, **word):
         arrivals = tuple(Arrival(feed, self.clock(), **word) for feed in self.vendor.active.values())
@@ -242,6 +258,16 @@ class World:
         while trio.current_time() < TROUBLE_S - 100:
             await self.draw.choice(plagues)()
             await trio.sleep(self.draw.uniform(1, 90))
+
+    async def step(self):
+        """An hour forward or back, now and then, and right again after a while."""
+        await trio.sleep(self.clock_draw.uniform(5, 60))
+        while trio.current_time() < TROUBLE_S - 100:
+            by_s = self.clock_draw.choice((-HOUR_S, HOUR_S))
+            self.clock.step(by_s)
+            await trio.sleep(self.clock_draw.uniform(1, 100))
+            self.clock.step(-by_s)
+            await trio.sleep(self.clock_draw.uniform(1, 60))
 
     async def cut(self):
         self.vendor.is_cut = True
@@ -289,7 +315,7 @@ class World:
 
     async def follow(self, after_s):
         await trio.sleep(after_s)
-        seen = Seen(Interval.M1.floor_us(self.clock()) + MINUTE_US)
+        seen = Seen(Interval.M1.floor_us(self.true()) + MINUTE_US)
         self.followers.append(seen)
         with self.hub.follow(BARS, TRADES) as follower:
             seen.next_seq = self.hub.newest(BARS) + 1
@@ -314,7 +340,7 @@ class World:
 
     def broken_promises(self):
         """Every promise that was not kept; the last minute is still under way."""
-        end_us = Interval.M1.floor_us(self.clock() - 20 * SECOND_US)
+        end_us = Interval.M1.floor_us(self.true() - 20 * SECOND_US)
         truth = {
             int(open_us): tuple(float(column[at]) for column in self.truth.columns()[1:6])
             for at, open_us in enumerate(self.truth.time)
@@ -327,6 +353,9 @@ class World:
         bound = 40 + 2 * (TROUBLE_S + CALM_S) / 30
         if len(self.vendor.subscribed) > bound:
             broken.append(f"{len(self.vendor.subscribed)} subscriptions: a storm")
+        if len(self.vendor.subscribed) > 1 and not self.has_plagues:
+            broken.append(f"{len(self.vendor.subscribed)} subscriptions, and nothing was wrong with the feed")
+        broken += [f"honest rows were refused: {refused}" for refused in self.refusals.counts]
         return broken
 
     def _told_wrong(self, seen, due):
@@ -370,11 +399,11 @@ class World:
         return (open_us - self.start_us) // MINUTE_US
 
 
-def simulate(seed):
+def simulate(seed, **life):
     """Live one life. Returns: the promises that were broken in it; the same seed always has the same ones."""
 
     async def main():
-        world = World(seed)
+        world = World(seed, **life)
         await world.store.upsert_instruments((Instrument(0, "BTC-USDT", AssetClass.CRYPTO),))
         await world.run()
         return world.broken_promises()
