@@ -149,7 +149,7 @@ class History:
 
 
 class World:
-    """`seed` decides everything. `has_plagues`: whether anything goes wrong outside; `has_steps`: with the wall clock."""
+    """`seed` decides everything. `has_plagues`: things go wrong outside; `has_steps`: the wall clock does."""
 
     def __init__(self, seed, *, has_plagues=True, has_steps=False):
         self.draw = random.Random(seed)

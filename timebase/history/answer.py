@@ -33,6 +33,12 @@ class Freshness:
     fresh_until_us: int | None = None
     is_stale: bool = False
 
+    def is_fresh(self, now_us: int) -> bool:
+        """Whether the newest part need not be asked for again; not when the clock has been put back since."""
+        if self.fresh_until_us is None:
+            return True
+        return now_us < self.fresh_until_us and (self.checked_us is None or self.checked_us <= now_us)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

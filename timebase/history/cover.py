@@ -21,6 +21,10 @@ class Head:
     from_us: int
     until_us: int | None = None
 
+    def is_fresh(self, now_us: int, refresh_us: int) -> bool:
+        """Whether it need not be asked for again; not when it was asked for by a clock that has been put back since."""
+        return 0 <= now_us - self.asked_us < refresh_us
+
     def rested(self, now_us: int) -> Ranges:
         """What was asked for; who asks for it again too soon learns nothing new."""
         until_us = max(now_us, self.asked_us) if self.until_us is None else self.until_us
@@ -45,7 +49,7 @@ def find_gaps(
     if whole is None:
         return Ranges()
     missing = Ranges((whole,)) - settled
-    if head is not None and now_us - head.asked_us < refresh_us:
+    if head is not None and head.is_fresh(now_us, refresh_us):
         missing -= head.rested(now_us)
     return _few(missing)
 

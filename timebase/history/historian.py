@@ -59,13 +59,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An answer given before: right while its generation is unchanged and (when its end still changes) until
-    `until_us`.
-    """
+    """An answer given before: right while its generation is unchanged and, when its end still changes, it is fresh."""
 
     answer: Answer
     generation: Hashable
-    until_us: int | None
 
 
 class Historian:
@@ -136,7 +133,7 @@ class Historian:
         if not self._store.is_up:
             return _as_stale(kept.answer)
         is_unchanged = kept.generation == self._reader.generation(question, kept.answer.series)
-        if is_unchanged and (kept.until_us is None or now_us() < kept.until_us):
+        if is_unchanged and kept.answer.freshness.is_fresh(now_us()):
             self._answers.move_to_end(question)
             return kept.answer
         return None
@@ -147,7 +144,7 @@ class Historian:
             return
         question = replace(answer.question, refresh=False)
         kept = replace(answer, question=question, source="cache", attempts=(), load=reload)
-        self._answers[question] = Kept(kept, generation, answer.freshness.fresh_until_us)
+        self._answers[question] = Kept(kept, generation)
         self._answers.move_to_end(question)
         if len(self._answers) > ANSWERS_KEPT:
             self._answers.popitem(last=False)

@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from timebase.history.answer import Freshness
 from timebase.history.cover import MAX_GAPS, Head, find_gaps
 from timebase.model.interval import Interval
 from timebase.model.timerange import MINUTE_US, Ranges, TimeRange, to_us
@@ -42,6 +43,15 @@ def test_a_question_is_widened_to_whole_periods() -> None:
 def test_the_future_is_not_asked_for() -> None:
     assert gaps(TimeRange(NOW - MINUTE_US, NOW + 10**12), Ranges()).parts[-1].end_us == NOW
     assert not gaps(TimeRange(NOW + 1, NOW + 10**9), Ranges())
+
+
+def test_a_clock_that_was_put_back_does_not_prolong_the_rest() -> None:
+    head = Head(asked_us=NOW + 3_600_000_000, from_us=NOW - 60_000_000)
+    asked = TimeRange(NOW - 60_000_000, NOW)
+    assert gaps(asked, Ranges(), head, refresh_us=60_000_000)
+    freshness = Freshness(checked_us=NOW + 3_600_000_000, fresh_until_us=NOW + 3_660_000_000)
+    assert not freshness.is_fresh(NOW)
+    assert freshness.is_fresh(NOW + 3_600_000_000)
 
 
 def test_the_newest_part_rests_until_it_is_to_be_refreshed() -> None:
