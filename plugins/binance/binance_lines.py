@@ -21,7 +21,7 @@ from binance_clock import ExchangeClock
 from binance_messages import Event, Kline, Quote, Reply, Trade, stream_name
 from binance_socket import Socket
 
-from timebase.clock import now_us
+from timebase.clock import SteadyClock
 from timebase.errors import first_of
 from timebase.sdk import AuthFailed, Bars, ProviderError, Stream, Subscription, Unsupported, Upstream, UpstreamTimeout
 
@@ -108,6 +108,7 @@ class Line:
         self.patience = patience
         self.feeds: Feeds = {}
         self.clock = ExchangeClock()
+        self.now_us = SteadyClock().now_us  # a step of the wall's would be taken for the exchange's time
         self._up: set[Subscription] = set()
         self._changed = anyio.Event()
         self._log = log
@@ -224,7 +225,7 @@ class Connection:
                 if isinstance(message, Reply):
                     await self._replied(message)
                 elif message.stream in self._line.feeds:
-                    await self._put(message, now_us())
+                    await self._put(message, self._line.now_us())
 
     async def _steer(self, socket: Socket) -> None:
         """Ask for what is wanted, also for what the connection began with: only an answer is evidence."""
@@ -259,7 +260,7 @@ class Connection:
             await anyio.sleep(min(due_s - now_s, self._patience.silence_s))
 
     async def _ask(self, socket: Socket, method: str, names: tuple[str, ...] = ()) -> None:
-        request = Request(names if method == "SUBSCRIBE" else (), now_us(), anyio.current_time())
+        request = Request(names if method == "SUBSCRIBE" else (), self._line.now_us(), anyio.current_time())
         self._pending[await socket.ask(method, names)] = request
 
     async def _replied(self, reply: Reply) -> None:
