@@ -111,7 +111,8 @@ async def _serve(
         router = Router(roster, store, router_settings(settings))
         async with trio.open_nursery() as providers:
             supervised = supervisor_settings(settings)
-            await actors.start(providers, "supervisor", run_supervisor, supervised, roster, raw_in, router.spend)
+            supervise = partial(run_supervisor, earliest_us=steady.earliest_us)
+            await actors.start(providers, "supervisor", supervise, supervised, roster, raw_in, router.spend)
             await actors.start(providers, "registrar", run_registrar, store, roster)
             await actors.start(providers, "pruner", run_pruner, router)
             await actors.start(providers, "housekeeping", run_housekeeping, store, retention_of(settings))

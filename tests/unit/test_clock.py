@@ -45,6 +45,29 @@ def test_a_step_forward_is_no_reason_to_call_anything_over() -> None:
     assert steady.latest_us() == START_US + SECOND_US + HOUR_US
 
 
+def test_a_step_forward_that_has_stood_for_an_hour_is_believed() -> None:
+    machine = Machine()
+    steady = machine.steady()
+    machine.wall_us += HOUR_US
+    for _ in range(60):
+        machine.go(60 * SECOND_US)
+        assert steady.earliest_us() == machine.wall_us - HOUR_US
+    machine.go(60 * SECOND_US)
+    assert steady.earliest_us() == machine.wall_us
+
+
+def test_one_that_is_taken_back_before_is_not() -> None:
+    machine = Machine()
+    steady = machine.steady()
+    for _ in range(10):
+        machine.wall_us += HOUR_US
+        machine.go(1800 * SECOND_US)
+        assert steady.earliest_us() == machine.wall_us - HOUR_US
+        machine.wall_us -= HOUR_US
+        machine.go(60 * SECOND_US)
+        assert steady.earliest_us() == machine.wall_us == steady.latest_us()
+
+
 def test_the_machines_own_clocks_agree() -> None:
     before_us = elapsed_us()
     steady = SteadyClock()

@@ -55,16 +55,10 @@ class Roster(Protocol):
 
 @dataclass(slots=True)
 class Poll:
-    """How asking for one line as history is going. Units: µs UTC; `until_us` None: not looked up yet.
-
-    Of `until_us` what is after `sure_us` may have been asked for in the future, by a clock that was ahead; up to
-    `again_us` nothing is believed to be missing for that.
-    """
+    """How asking for one line as history is going. Units: µs UTC; `until_us` None: not looked up yet."""
 
     scope: trio.CancelScope
     until_us: int | None = None
-    sure_us: int = 0
-    again_us: int = 0
     asked_us: int | None = None
     why: str = ""
 
@@ -190,15 +184,12 @@ class Collector:
             if not await self._is_worth_asking(line, end_us):
                 return ""
             if poll.until_us is None:
-                poll.until_us = poll.sure_us = await self._last_closed_us(line, end_us)
-            if poll.sure_us < poll.until_us > end_us:  # the clock was ahead, and has been put back
-                poll.until_us, poll.again_us = max(poll.sure_us, self._farthest_us(line, end_us)), poll.until_us
+                poll.until_us = await self._last_closed_us(line, end_us)
             if poll.until_us >= end_us:
                 return ""
             asked = TimeRange(poll.until_us, end_us)
-            is_again = asked.start_us < poll.again_us
             done = await self._historian.complete(
-                Question(line.symbol, line.interval, asked, provider=line.provider, refresh=is_again, reason=LIVE), []
+                Question(line.symbol, line.interval, asked, provider=line.provider, reason=LIVE), []
             )
         except TimeBaseError as error:
             if isinstance(error, RateLimited) and error.retry_after_s:
@@ -207,9 +198,8 @@ class Collector:
         poll.asked_us = self._clock()
         if done.missing:
             return f"{done.missing[0].range}: {done.missing[0].why}"
-        poll.until_us = end_us
-        if asked.start_us <= poll.sure_us:
-            poll.sure_us = max(poll.sure_us, min(end_us, line.interval.floor_us(self._earliest_us() - late_us)))
+        over_us = line.interval.floor_us(self._earliest_us() - late_us)  # a clock that is ahead asks for the future too
+        poll.until_us = max(poll.until_us, min(over_us, end_us))
         return ""
 
     async def _is_worth_asking(self, line: Collected, end_us: int) -> bool:
@@ -223,6 +213,7 @@ class Collector:
 
     async def _last_closed_us(self, line: Collected, end_us: int) -> int:
         """Up to where it is stored, by whichever series; the last period when nothing is."""
+        earliest_us = line.interval.floor_us(end_us - self._settings.heal_back_days * DAY_US)
         last_us = line.interval.floor_us(end_us - 1)
         known = await self._store.instrument(line.symbol)
         ends = []
@@ -230,11 +221,7 @@ class Collector:
             if series.interval is line.interval and line.provider in (None, series.provider):
                 settled = (await self._store.coverage(series.id)).settled.parts
                 ends += [part.end_us for part in settled if part.start_us < end_us]
-        return max(self._farthest_us(line, end_us), line.interval.floor_us(max(ends))) if ends else last_us
-
-    def _farthest_us(self, line: Collected, end_us: int) -> int:
-        """What is before it is not made up for by itself."""
-        return line.interval.floor_us(end_us - self._settings.heal_back_days * DAY_US)
+        return max(earliest_us, line.interval.floor_us(max(ends))) if ends else last_us
 
 
 def channel_of(line: Collected) -> Channel:

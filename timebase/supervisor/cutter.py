@@ -17,6 +17,7 @@ class BatchCutter:
 
     A plugin promises that no row earlier than the last of a message follows, so a message settles everything up to the
     end of its last bar. `fetched_us` is when the question went out: what formed then may be over when the answer comes.
+    `over_us` is the earliest that it can have been then, by our clocks; None: `fetched_us`. Nothing later is final.
 
     Order: `covers` of the batches follow each other and fill the demand's range.
     """
@@ -24,6 +25,7 @@ class BatchCutter:
     demand: Demand
     fetched_us: int
     delay_s: float = 0.0
+    over_us: int | None = None
     _held: Bars | None = None
     _last_us: int = 0  # the opening instant of the latest row in _held
     _settled_us: int = field(init=False)  # where the next batch's `covers` begins
@@ -99,6 +101,7 @@ class BatchCutter:
         if self.demand.reason == BACKFILL:
             bars = replace(bars, flags=bars.flags | np.int16(Flag.BACKFILLED))
         actions, self._actions = tuple(self._actions), []
+        over_us = self.fetched_us if self.over_us is None else min(self.over_us, self.fetched_us)
         return Batch(
             demand_id=self.demand.id,
             series=self.demand.series,
@@ -111,5 +114,5 @@ class BatchCutter:
             actions=actions,
             warnings=warnings,
             why=why,
-            settled_us=self.fetched_us - int(self.delay_s * SECOND_US),
+            settled_us=over_us - int(self.delay_s * SECOND_US),
         )

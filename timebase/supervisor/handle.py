@@ -86,11 +86,13 @@ class ProviderHandle:
         on_change: Callable[[str], None],
         on_feed_end: OnFeedEnd,
         *,
+        earliest_us: Callable[[], int] = now_us,
         is_switched_on: bool | None = None,
     ) -> None:
         self._raw_in = raw_in
         self._on_change = on_change
         self._on_feed_end = on_feed_end
+        self._earliest_us = earliest_us
         self._forwarding = Forwarding(raw_in, lambda text: self.mask(text), self._end_feed, self._why_fallen)
         self._changed = trio.Event()
         self._poke = trio.Event()
@@ -211,7 +213,7 @@ class ProviderHandle:
                 self.fail_auth(str(masked))
 
     async def _ask(self, demand: Demand, asker: Asker) -> None:
-        cutter = BatchCutter(demand, now_us(), self.manifest.delay_s)
+        cutter = BatchCutter(demand, now_us(), self.manifest.delay_s, self._earliest_us())
         fault: ProviderError | None = None
         asker.heard()
         try:

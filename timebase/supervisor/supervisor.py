@@ -4,9 +4,11 @@ Every provider has a keeper, a task of its own: what befalls one is nothing to t
 """
 
 import logging
+from collections.abc import Callable
 
 import trio
 
+from timebase.clock import now_us
 from timebase.link.address import RunDirectory, open_run_directory
 from timebase.manifest.manifest import Manifest
 from timebase.manifest.watch import Broken, Event, Gone, Good, Watch
@@ -30,10 +32,12 @@ async def run_supervisor(
     raw_in: trio.MemorySendChannel[Batch | Live],
     spend: Spend,
     *,
+    earliest_us: Callable[[], int] = now_us,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Find providers and keep them alive until cancelled; then end their processes, all at once, in bounded time.
 
+    `earliest_us`: the earliest that it can be now, by our clocks; what a provider says of anything later is not final.
     Order: `roster` holds every provider when this has started, their processes follow one by one.
     """
     watch = Watch(settings.manifests)
@@ -41,7 +45,7 @@ async def run_supervisor(
     async with raw_in:
         with open_run_directory() as run_directory:
             async with trio.open_nursery() as keepers:
-                staff = _Staff(settings, roster, raw_in, spend, run_directory, keepers)
+                staff = _Staff(settings, roster, raw_in, spend, earliest_us, run_directory, keepers)
                 for place, event in enumerate(await trio.to_thread.run_sync(watch.look)):
                     staff.heed(event, start_in_s=place * settings.stagger_s)
                 task_status.started()
@@ -60,6 +64,7 @@ class _Staff:
         roster: Roster,
         raw_in: trio.MemorySendChannel[Batch | Live],
         spend: Spend,
+        earliest_us: Callable[[], int],
         run_directory: RunDirectory,
         keepers: trio.Nursery,
     ) -> None:
@@ -67,6 +72,7 @@ class _Staff:
         self._roster = roster
         self._raw_in = raw_in
         self._spend = spend
+        self._earliest_us = earliest_us
         self._run_directory = run_directory
         self._keepers = keepers
         self._contracts: dict[str, trio.CancelScope] = {}
@@ -95,8 +101,9 @@ class _Staff:
             return
         home = Home.of(self._settings.data_dir, manifest.slug)
         handle = ProviderHandle(
-            setup, self._raw_in, self._roster.tell, self._roster.tell_feed_end, is_switched_on=home.read_switch()
-        )
+            setup, self._raw_in, self._roster.tell, self._roster.tell_feed_end,
+            earliest_us=self._earliest_us, is_switched_on=home.read_switch(),
+        )  # fmt: skip
         self._roster.put(handle, home)
         contract = self._contracts[manifest.slug] = trio.CancelScope()
         self._keepers.start_soon(self._keep, handle, home, contract, start_in_s)

@@ -230,11 +230,12 @@ class FakeStore:
 class FakeHistorian:
     """The past of a vendor that has a bar of each minute, `behind_s` after it is over. `errors` come first.
 
-    The vendor's clock is right; the one by which we ask, and believe that there is nothing, is the wall's.
+    The vendor's clock is right. We ask by the wall's, and believe what is over by the earliest that it can be.
     """
 
-    def __init__(self, store, clock, wall, provider="binance"):
-        self._store, self._clock, self._wall, self._provider = store, clock, wall, provider
+    def __init__(self, store, clock, wall, earliest_us, provider="binance"):
+        self._store, self._clock, self._provider = store, clock, provider
+        self._wall, self._earliest_us = wall, earliest_us
         self.asked = []  # (time, question)
         self.errors = []
         self.behind_s = 0.0
@@ -259,6 +260,7 @@ class FakeHistorian:
         time = np.arange(asked.start_us, min(asked.end_us, max(over_us, asked.start_us)), step_us)
         price = time / 1e12
         self._store.put(series.id, Bars.of(time, price, price, price, price, price), asked)
+        self._store.ledger[series.id] &= Ranges((TimeRange(0, max(self._earliest_us(), 1)),))
         return Completion(series, (), (), len(time), 0, ())
 
     def ranges(self):
@@ -283,7 +285,7 @@ class World:
         self.settings = LiveSettings(**settings)
         self.wants = Wants(self.settings.linger_s)
         self.router = Router(self.roster, FakeLedger(), wall_us=self.clock)
-        self.historian = FakeHistorian(self.store, self.true, self.clock)
+        self.historian = FakeHistorian(self.store, self.true, self.clock, self.steady.earliest_us)
         shared = {"store": self.store, "settings": self.settings, "clock": self.clock}
         self.healer = Healer(
             historian=self.historian, hub=self.hub, delay_s=lambda _: 0.0,

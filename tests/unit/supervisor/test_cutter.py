@@ -47,6 +47,13 @@ def test_each_message_settles_up_to_the_end_of_its_last_bar_and_the_last_settles
     assert (last.fetched_us, last.settled_us) == (999 * MINUTE_US, 998 * MINUTE_US)
 
 
+def test_nothing_is_final_that_may_be_still_to_come_because_our_clock_is_ahead() -> None:
+    cut = cutter(delay_s=60)
+    cut.over_us = 150 * MINUTE_US
+    batch = cut.finish()
+    assert (batch.fetched_us, batch.settled_us) == (999 * MINUTE_US, 149 * MINUTE_US)
+
+
 def test_no_bar_at_all_is_confirmed_empty() -> None:
     batch = cutter().finish()
     assert (batch.outcome, batch.is_last, covers(batch), len(batch.bars)) == (Outcome.EMPTY, True, (100, 200), 0)
