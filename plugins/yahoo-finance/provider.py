@@ -33,7 +33,7 @@ from yahoo_shares import Share, divide
 from yahoo_symbols import to_native
 from yahoo_windows import windows
 
-from timebase.clock import now_us
+from timebase.clock import SteadyClock, now_us
 from timebase.model.timerange import MINUTE_US
 from timebase.sdk import (
     AssetClass,
@@ -79,6 +79,7 @@ class YahooFinance(Provider):
         base_url = str(self.options.get("base_url") or "")
         self._yahoo = Yahoo(base_url, float(self.options.get("timeout", 30)), self.cache_dir)
         self._ledgers = Ledgers()
+        self._steady = SteadyClock()
 
     def close(self) -> None:
         self._yahoo.close()
@@ -155,7 +156,7 @@ class YahooFinance(Provider):
             table = self._yahoo.table(native, feed.interval, window, asking)
             if table is not None:
                 rows.append(table.bars(NO_LEDGER.splits, request.start_us, request.end_us))
-        return known.news(rows[-1] if rows else Bars((), (), (), (), (), ()), at_us)
+        return known.news(rows[-1] if rows else Bars((), (), (), (), (), ()), self._steady.earliest_us())
 
     def symbols(self, query: str, limit: int) -> list[Instrument]:
         return self._yahoo.symbols(query, limit, Asking(self.spend_sync))

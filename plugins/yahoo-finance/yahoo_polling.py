@@ -16,7 +16,7 @@ from anyio.to_thread import run_sync
 from yahoo_news import Known, News
 from yahoo_shares import Share
 
-from timebase.clock import now_us
+from timebase.clock import SteadyClock
 from timebase.sdk import ProviderError, Stream, Subscription, SymbolNotFound, Unsupported
 
 HOPELESS = (SymbolNotFound, Unsupported)
@@ -57,6 +57,7 @@ class Polling:
         self._rhythm = rhythm
         self._log = log
         self._feeds: dict[Subscription, Polled] = {}
+        self._steady = SteadyClock()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -96,7 +97,7 @@ class Polling:
             await self._stream.up(feed)
         if len(news.bars):
             await self._stream.bars(feed, news.bars, news.is_closed)
-        await self._stream.pulse(polled.known.known_until_us(now_us()), feed)
+        await self._stream.pulse(polled.known.known_until_us(self._steady.earliest_us()), feed)
         polled.due_s = anyio.current_time() + self._rhythm.wait_s(polled.in_vain)
 
     async def _fail(self, feed: Subscription, polled: Polled, error: ProviderError) -> None:

@@ -22,7 +22,7 @@ from yahoo_shares import Share
 from yahoo_socket import Socket
 from yahoo_symbols import to_native
 
-from timebase.clock import now_us
+from timebase.clock import SteadyClock
 from timebase.errors import first_of
 from timebase.sdk import ProviderError, Stream, Subscription, SymbolNotFound, Unsupported, UpstreamTimeout
 
@@ -67,6 +67,7 @@ class Quoting:
         self._patience = patience
         self._log = log
         self._feeds: dict[str, tuple[Subscription, ...]] = {}  # admitted, by Yahoo's name of the symbol
+        self._steady = SteadyClock()
         self._up: set[Subscription] = set()
         self._newest_us: dict[str, int] = {}
         self._without: Counter[str] = Counter()  # messages that were no quotes
@@ -154,7 +155,7 @@ class Quoting:
         """A pong says that the connection is alive, and what Yahoo has not told by then it tells late."""
         while True:
             await anyio.sleep(self._patience.beat_s)
-            asked_us = now_us()
+            asked_us = self._steady.earliest_us()
             try:
                 with anyio.fail_after(self._patience.answer_s):
                     await socket.ping()
