@@ -3,11 +3,11 @@
 It imports numpy at the first question only, so that it stays small while nobody asks.
 """
 
-import time
 from collections.abc import Iterator, Sequence
 
 from markets import MARKETS, Market
 
+from timebase.clock import SteadyClock
 from timebase.model.timerange import DAY_US, MINUTE_US
 from timebase.sdk import Bars, CorporateAction, HistoryRequest, Instrument, Provider, Stream, SymbolNotFound
 
@@ -17,6 +17,9 @@ class Demo(Provider):
 
     A bar whose period is not over holds the minutes that have begun; what has not begun is not given.
     """
+
+    def setup(self) -> None:
+        self._steady = SteadyClock()  # the market goes on while the machine's clock steps, as a real one does
 
     def history(self, request: HistoryRequest) -> Iterator[Bars | list[CorporateAction]]:
         market = MARKETS.get(request.symbol)
@@ -35,7 +38,7 @@ class Demo(Provider):
         return [each for each in found if query.upper() in f"{each.symbol} {each.name}".upper()][:limit]
 
     def now_us(self) -> int:
-        return time.time_ns() // 1000
+        return self._steady.now_us()
 
 
 def _answer(market: Market, request: HistoryRequest, now_us: int) -> Iterator[Bars | list[CorporateAction]]:

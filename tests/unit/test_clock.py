@@ -54,6 +54,7 @@ def test_a_step_forward_that_has_stood_for_an_hour_is_believed() -> None:
         assert steady.earliest_us() == machine.wall_us - HOUR_US
     machine.go(60 * SECOND_US)
     assert steady.earliest_us() == machine.wall_us
+    assert steady.now_us() == machine.wall_us - HOUR_US  # which never steps itself
 
 
 def test_one_that_is_taken_back_before_is_not() -> None:
