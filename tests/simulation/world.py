@@ -3,6 +3,7 @@ aggregator and hub; a market whose truth is known; a vendor, a link, a store and
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,11 +22,12 @@ from timebase.live.healer import Healer, run_healer
 from timebase.live.settings import LiveSettings
 from timebase.live.wants import Wants
 from timebase.model.bars import Bars, Batch, Durable, Flag, Outcome
+from timebase.model.feed import Feed
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
 from timebase.model.live import Arrival, BarStatus, DurableLive, Live
 from timebase.model.ticks import Trades
-from timebase.model.timerange import MINUTE_US, SECOND_US, Ranges, TimeRange
+from timebase.model.timerange import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Ranges, TimeRange
 from timebase.quality.validator import run_validator
 from timebase.router.router import Router
 from timebase.streaming.event import BarRows
@@ -36,6 +38,7 @@ CALM_S = 420.0  # so long everything has to become right again
 LATENESS_US = 500_000
 DELAY_S = 0.4  # on the link, at most: less than the lateness
 TOGETHER_US = 50_000
+STALE_US = (365 * DAY_US, HOUR_US, 5 * MINUTE_US, 130 * SECOND_US, 61 * SECOND_US, 20 * SECOND_US, 3 * SECOND_US)
 IN_FLIGHT = 4
 
 
@@ -67,8 +70,13 @@ class Vendor(FakeProvider):
 
     is_cut: bool = False
     is_mute: bool = False
+    on_subscribe: Callable[[Feed], None] = lambda feed: None
 
     __hash__ = object.__hash__
+
+    def subscribe(self, feed):
+        FakeProvider.subscribe(self, feed)
+        self.on_subscribe(feed)
 
 
 @dataclass(slots=True)
@@ -181,6 +189,7 @@ class World:
             road.start_soon(run_validator, self.raw_out, good_in)
             await road.start(run_healer, self.healer)
             await road.start(run_feeds, self.feeds)
+            self.vendor.on_subscribe = lambda feed: road.start_soon(self.greet, feed)
             road.start_soon(self.play)
             road.start_soon(self.trouble)
             road.start_soon(self.watch)
@@ -207,6 +216,15 @@ class World:
                 if not self.vendor.is_cut and not self.vendor.is_mute:
                     for _ in range(2 if self.draw.random() < 0.05 else 1):
                         await link_in.send((dict(self.vendor.active), part))
+
+    async def greet(self, feed):
+        """Some begin with the last trade that they have, whenever that was, and some with one more."""
+        for age_us in self.draw.sample(STALE_US, self.draw.choice((0, 1, 1, 2))):
+            at = int(np.searchsorted(self.market.tape.time, self.clock() - age_us)) - 1
+            last = Trades.of([self.clock() - age_us], [1.0], [1.0], id=[self.draw.randrange(1 << 40, 1 << 41)])
+            await self.raw_in.send(
+                Live((Arrival(feed, self.clock(), trades=last if at < 0 else self.market.tape.pick([at])),))
+            )
 
     async def carry(self, link):
         async with trio.open_nursery() as nursery:
@@ -249,6 +267,8 @@ class World:
         await trio.sleep(self.draw.uniform(1, 95))
         self.vendor.is_cut = False
         await self.say(is_up=True)
+        for feed in tuple(self.vendor.active.values()):
+            await self.greet(feed)
 
     async def die(self):
         feeds = tuple(self.vendor.active.values())

@@ -149,8 +149,12 @@ class Aggregator:
             if part is not None:
                 part.feed = feed
                 part.leave()
+        if known.builder is not None:
+            known.builder.come(feed.since_us)
 
     def _collect(self, feed: _Open, arrival: Arrival) -> None:
+        if feed.trades and feed.builder is not None and feed.builder.doubts(feed.trades[-1]):
+            self._build(feed)
         feed.received_us = feed.received_us or arrival.received_us
         if arrival.trades is not None:
             feed.trades.append(arrival.trades)
@@ -164,7 +168,7 @@ class Aggregator:
         if feed.trades:
             trades = feed.trades[0] if len(feed.trades) == 1 else Trades.concat(feed.trades)
             if feed.builder is not None:
-                trades = feed.builder.take(trades)
+                trades = feed.builder.take(trades, received_us=feed.received_us)
             if len(trades):
                 self._ticks.append(Ticks(feed.feed, feed.received_us, trades=trades))
             feed.trades = []
@@ -181,6 +185,8 @@ class Aggregator:
             for part in (feed.builder, feed.ready):
                 if part is not None:
                     part.leave()
+        if word.is_up and feed.builder is not None:
+            feed.builder.come(word.received_us)
         self._tell(feed)
 
     def _tell(self, feed: _Open) -> None:

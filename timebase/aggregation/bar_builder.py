@@ -53,7 +53,7 @@ class BarBuilder:
         self.too_late = 0
         self._building = building
         self._tape = Tape()
-        self._mark = Watermark(building.lateness_us)
+        self._mark = Watermark(building.lateness_us, feed.since_us)
         self._ladder = Ladder({Interval.M1, *feed.bars}, Calendar(zone_of(feed.instrument)))
         self._is_open = False  # whether the ladder knows where it begins
         self._has_news = False  # for `forming`
@@ -61,7 +61,11 @@ class BarBuilder:
         self._room = 2 * building.keep_trades  # trades on the tape until it is time to forget
         self._updates: list[BarUpdate] = []
 
-    def take(self, trades: Trades) -> Trades:
+    def doubts(self, trades: Trades) -> bool:
+        """Whether these say nothing of when the feed joined: then it matters when each message of them came."""
+        return self._mark.is_in_doubt and len(trades) > 0 and self._mark.is_old(trades.time)
+
+    def take(self, trades: Trades, *, received_us: int = 0) -> Trades:
         """Returns: those that are new."""
         if not len(trades):
             return trades
@@ -74,20 +78,24 @@ class BarBuilder:
             if not len(trades):
                 return trades
         self._has_news = True
-        self._mark.hear(trades.time)
+        self._mark.hear(trades.time, received_us)
         self._advance()
-        if len(self._tape) > self._room:
+        if len(self._tape) > self._room and not self._mark.is_in_doubt:
             self._forget()
         return trades
 
     def pulse(self, at_us: int) -> None:
         """The vendor's connection is alive, and nothing older is to come."""
-        self._mark.hear(np.array((at_us,), np.int64))
+        self._mark.pulse(at_us)
         self._advance()
 
     def leave(self) -> None:
         """The feed is down, or was made anew: from the newest trade on, something may be missing."""
         self._mark.leave()
+
+    def come(self, since_us: int) -> None:
+        """A connection was made, at an instant of our clock."""
+        self._mark.come(since_us)
 
     def closed(self) -> tuple[BarUpdate, ...]:
         """All that closed, is missing or was revised since this was last asked, in the order in which it did."""
@@ -96,7 +104,7 @@ class BarBuilder:
 
     def forming(self, intervals: Collection[Interval]) -> tuple[BarUpdate, ...]:
         """The bars of the newest trade's periods, if there was a trade since this was last asked."""
-        if not self._has_news:
+        if not self._has_news or self._mark.is_in_doubt:
             return ()
         self._has_news = False
         newest = self._ladder.forming(intervals)
@@ -151,7 +159,7 @@ class BarBuilder:
         mark = self._mark
         if mark.settle():
             self._settle()
-        if not self._is_open or mark.at_us < next(iter(self._ladder)).next_us:
+        if not self._is_open or mark.is_in_doubt or mark.at_us < next(iter(self._ladder)).next_us:
             return
         for step in self._ladder:
             if mark.at_us >= step.next_us:

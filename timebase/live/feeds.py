@@ -67,7 +67,7 @@ class Feeds:
         )
         self._upkeep = Upkeep(
             roster=roster, store=store, lines=lines, failures=failures, gaps=gaps, settings=settings,
-            on_fall=self._stir,
+            clock=clock, on_fall=self._stir,
         )  # fmt: skip
         self._judging = Judging(
             lines=lines, gaps=gaps, roster=roster, settings=settings, clock=clock, is_jammed=is_jammed
@@ -81,7 +81,7 @@ class Feeds:
         if line is None:
             return
         line.note_data(received_us, event_us)
-        self._gaps.joined(line, event_us, oldest_us=oldest_us)
+        self._gaps.brought(line, oldest_us, event_us, received_us)
         if line.state is not FeedState.LIVE:
             self._lines.become(line, FeedState.LIVE)
 
@@ -96,11 +96,12 @@ class Feeds:
             self._lines.become(line, FeedState.DOWN, word.reason)
             return
         if word.is_up:
+            self._gaps.lost(line)
             line.note_up(word.received_us)
             self._lines.become(line, FeedState.LIVE)
         if word.pulse_us is not None and line.down_us is None:
             line.note_pulse(word.received_us, word.pulse_us)
-            self._gaps.joined(line, word.pulse_us)
+            self._gaps.pulsed(line, word.pulse_us)
 
     # --- what others ask ---
 

@@ -23,10 +23,9 @@ class Gaps:
 
     def lost(self, line: Line) -> None:
         """The feed has gone, or is about to: what comes from now on may be missing."""
-        if line.joined_us is None:
-            return
-        for channel in line.channels:
-            self._keep(channel, line.joined_us, line.heard_us)
+        if line.joined_us is not None:
+            for channel in line.channels:
+                self._keep(channel, line.joined_us, line.heard_us)
         line.lose()
 
     def left(self, line: Line, channel: Channel) -> None:
@@ -37,9 +36,20 @@ class Gaps:
     def _keep(self, channel: Channel, joined_us: int, heard_us: int | None) -> None:
         self._good_until.setdefault(channel, heard_us or joined_us)
 
-    def joined(self, line: Line, event_us: int, *, oldest_us: int | None = None) -> None:
-        """The first sign of life of a connection, which may be many trades: what was missed until then is owed."""
-        if line.joined_us is None:
+    def brought(self, line: Line, oldest_us: int, newest_us: int, received_us: int) -> None:
+        """Rows came, maybe the first sign of life, which may be many: what was missed until then is owed."""
+        was_known = line.presence.is_known
+        line.presence.hear(oldest_us, newest_us, received_us)
+        self._join(line, newest_us, oldest_us if was_known else line.presence.first_us)
+
+    def pulsed(self, line: Line, at_us: int) -> None:
+        """A pulse came, which may be the first sign of life too."""
+        was_known = line.presence.is_known
+        line.presence.pulse(at_us)
+        self._join(line, at_us, None if was_known else line.presence.first_us)
+
+    def _join(self, line: Line, event_us: int, oldest_us: int | None) -> None:
+        if line.joined_us is None and line.presence.is_known:
             line.join(event_us)
             for channel in line.channels:
                 self._owe(line, channel, event_us, oldest_us)

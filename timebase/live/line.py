@@ -10,6 +10,7 @@ from timebase.live.session import session_at
 from timebase.live.supply import Supply
 from timebase.model.feed import Channel, Feed, FeedState
 from timebase.model.instrument import Instrument
+from timebase.model.presence import Presence
 from timebase.model.timerange import SECOND_US
 
 
@@ -36,6 +37,7 @@ class Line:
         self.last_received_us: int | None = None
         self.last_event_us: int | None = None
         self.joined_us: int | None = None  # event time of the first sign of life on this connection; None: none yet
+        self.presence = Presence()  # whether what came of this connection is one
         self._clock = clock
         self._rhythm = Rhythm()
         self._error: ProviderError | None = None
@@ -48,7 +50,7 @@ class Line:
         self.lived_us = 0  # how long this connection brought something
         self.heard_us: int | None = None  # event time up to which it is known to have been whole
         self._heard_at_us = 0
-        self._joined_at_us = 0
+        self._first_at_us: int | None = None  # since when this connection brings something
         self.down_us: int | None = None  # since when the vendor says that its connection is down
         self._has_begun = False
         self._is_unbroken = False  # the next arrival ends a pause, not a gap
@@ -76,7 +78,8 @@ class Line:
         self._has_begun = self._is_unbroken = False
         self._pulse_us = None
         self.up_us = self.made_us
-        self.lived_us = 0
+        self.lived_us, self._first_at_us = 0, None
+        self.presence = Presence(feed.since_us)
 
     def end(self, error: ProviderError) -> None:
         """It has failed, or is to be made anew."""
@@ -108,13 +111,17 @@ class Line:
         self._hear(received_us, event_us)
 
     def _hear(self, received_us: int, event_us: int) -> None:
-        if self.heard_us is None or event_us >= self.heard_us:
+        """Before it has joined, nobody knows whether what comes says what time it is."""
+        if self._first_at_us is None:
+            self._first_at_us = self._clock()
+        if self.joined_us is not None and (self.heard_us is None or event_us >= self.heard_us):
             self.heard_us, self._heard_at_us = event_us, received_us
 
     def note_up(self, received_us: int) -> None:
         self._has_begun = True
         self.down_us = None
         self.up_us = received_us
+        self.presence = Presence(received_us)
 
     def note_down(self, received_us: int) -> None:
         self.down_us = received_us
@@ -122,12 +129,13 @@ class Line:
 
     def join(self, event_us: int) -> None:
         """A tape that was wound back is there again, whatever was heard before."""
-        self.joined_us, self._joined_at_us = event_us, self._clock()
-        self.heard_us, self._heard_at_us = event_us, self._joined_at_us
+        self.joined_us = event_us
+        self.heard_us, self._heard_at_us = event_us, self._clock()
 
     def lose(self) -> None:
         self.joined_us = None
-        self.lived_us = self._clock() - self._joined_at_us
+        if self._first_at_us is not None:
+            self.lived_us, self._first_at_us = self._clock() - self._first_at_us, None
 
     # --- what is to be thought of it ---
 

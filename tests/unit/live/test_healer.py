@@ -36,12 +36,44 @@ async def test_every_period_of_the_trades_with_which_a_feed_joins_is_looked_afte
     world = World()
     async with world.running():
         world.wants.want(BARS)
-        await trio.sleep(20)
+        await trio.sleep(110)
         joined = world.minute
-        world.tick(oldest_us=joined - 90 * SECOND_US)
+        world.tick(oldest_us=joined - 50 * SECOND_US)
         await trio.sleep(50)
         healed = Ranges.of(world.historian.ranges())
-        assert healed == Ranges((span(joined - 2 * MINUTE_US, joined + MINUTE_US),))
+        assert healed == Ranges((span(joined - MINUTE_US, joined + MINUTE_US),))
+
+
+async def test_what_a_vendor_has_lying_there_when_a_feed_is_made_is_not_made_up_for(autojump_clock):
+    world = World()
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(20)
+        joined = world.minute
+        world.tick(event_us=joined - 3 * DAY_US)
+        assert world.feeds.event_now_us("BTC-USDT", "binance") is None
+        await trio.sleep(1)
+        world.tick(oldest_us=joined - 90 * SECOND_US)
+        await trio.sleep(50)
+        assert world.historian.ranges() == [span(joined, joined + MINUTE_US)]
+
+
+async def test_what_a_vendor_has_lying_there_after_a_gap_does_not_end_it(autojump_clock):
+    world = World()
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        await world.trade_for(130)
+        lost = world.minute
+        world.say(is_up=False, reason="cut")
+        await trio.sleep(240)
+        world.say(is_up=True)
+        world.tick(event_us=world.clock() - 150 * SECOND_US)
+        await trio.sleep(2)
+        back = world.minute
+        await world.trade_for(70)
+        healed = Ranges.of(world.historian.ranges()[1:])
+        assert healed == Ranges((span(lost, back + MINUTE_US),))
 
 
 async def test_who_follows_trades_alone_owes_no_bars(autojump_clock):
