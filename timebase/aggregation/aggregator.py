@@ -153,8 +153,6 @@ class Aggregator:
             known.builder.come(feed.since_us)
 
     def _collect(self, feed: _Open, arrival: Arrival) -> None:
-        if feed.trades and feed.builder is not None and feed.builder.doubts(feed.trades[-1]):
-            self._build(feed)
         feed.received_us = feed.received_us or arrival.received_us
         if arrival.trades is not None:
             feed.trades.append(arrival.trades)
@@ -168,7 +166,7 @@ class Aggregator:
         if feed.trades:
             trades = feed.trades[0] if len(feed.trades) == 1 else Trades.concat(feed.trades)
             if feed.builder is not None:
-                trades = feed.builder.take(trades, received_us=feed.received_us)
+                trades = feed.builder.take(trades)
             if len(trades):
                 self._ticks.append(Ticks(feed.feed, feed.received_us, trades=trades))
             feed.trades = []

@@ -81,7 +81,7 @@ class Feeds:
         if line is None:
             return
         line.note_data(received_us, event_us)
-        self._gaps.brought(line, oldest_us, event_us, received_us)
+        self._gaps.joined(line, event_us, oldest_us=oldest_us)
         if line.state is not FeedState.LIVE:
             self._lines.become(line, FeedState.LIVE)
 
@@ -101,7 +101,7 @@ class Feeds:
             self._lines.become(line, FeedState.LIVE)
         if word.pulse_us is not None and line.down_us is None:
             line.note_pulse(word.received_us, word.pulse_us)
-            self._gaps.pulsed(line, word.pulse_us)
+            self._gaps.joined(line, word.pulse_us)
 
     # --- what others ask ---
 

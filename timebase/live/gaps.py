@@ -23,9 +23,10 @@ class Gaps:
 
     def lost(self, line: Line) -> None:
         """The feed has gone, or is about to: what comes from now on may be missing."""
-        if line.joined_us is not None:
-            for channel in line.channels:
-                self._keep(channel, line.joined_us, line.heard_us)
+        if line.joined_us is None:
+            return
+        for channel in line.channels:
+            self._keep(channel, line.joined_us, line.heard_us)
         line.lose()
 
     def left(self, line: Line, channel: Channel) -> None:
@@ -34,25 +35,24 @@ class Gaps:
             self._keep(channel, line.joined_us, line.heard_us)
 
     def _keep(self, channel: Channel, joined_us: int, heard_us: int | None) -> None:
-        self._good_until.setdefault(channel, heard_us or joined_us)
+        self._good_until[channel] = heard_us or joined_us
 
-    def brought(self, line: Line, oldest_us: int, newest_us: int, received_us: int) -> None:
-        """Rows came, maybe the first sign of life, which may be many: what was missed until then is owed."""
-        was_known = line.presence.is_known
-        line.presence.hear(oldest_us, newest_us, received_us)
-        self._join(line, newest_us, oldest_us if was_known else line.presence.first_us)
+    def joined(self, line: Line, event_us: int, *, oldest_us: int | None = None) -> None:
+        """The first sign of life of a connection, which may be many trades: what was missed until then is owed.
 
-    def pulsed(self, line: Line, at_us: int) -> None:
-        """A pulse came, which may be the first sign of life too."""
-        was_known = line.presence.is_known
-        line.presence.pulse(at_us)
-        self._join(line, at_us, None if was_known else line.presence.first_us)
-
-    def _join(self, line: Line, event_us: int, oldest_us: int | None) -> None:
-        if line.joined_us is None and line.presence.is_known:
-            line.join(event_us)
-            for channel in line.channels:
-                self._owe(line, channel, event_us, oldest_us)
+        What is old is one until the present comes. A tape has joined with it; what a vendor had to begin with is
+        forgotten then, and everything is owed up to the present.
+        """
+        if line.presence.hear(event_us):
+            line.joined_us = None
+        if line.joined_us is not None:
+            return
+        line.join(event_us)
+        if oldest_us is not None:
+            oldest_us = max(oldest_us, line.presence.from_us)
+        joined_us = event_us if oldest_us is None or line.presence.is_now else oldest_us
+        for channel in line.channels:
+            self._owe(line, channel, joined_us, oldest_us)
 
     def came(self, line: Line, channel: Channel) -> None:
         """The channel comes to a line that was there before it."""
@@ -77,7 +77,9 @@ class Gaps:
 
         Nothing for who comes to a feed later than in its first period: what was before, it asks for itself.
         """
-        from_us = self._good_until.pop(channel, None)
+        from_us = self._good_until.get(channel)
+        if line.presence.is_now:  # else it may be found not to have joined after all
+            self._good_until.pop(channel, None)
         if from_us is not None:
             from_us = max(from_us, joined_us - self._settings.heal_back_days * DAY_US)
         if channel.interval is None or line.feed is None:
@@ -89,7 +91,7 @@ class Gaps:
         if from_us is None:
             if self._wants.is_collected(channel):
                 owe(from_us=None, joined_us=joined_us)
-            elif _is_over(line.feed, channel.interval, joined_us, line.event_now_us()):
+            elif oldest_us is None and _is_over(line.feed, channel.interval, joined_us, line.event_now_us()):
                 return
             from_us = joined_us if oldest_us is None else oldest_us
         owe(from_us=from_us, joined_us=joined_us)

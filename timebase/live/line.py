@@ -50,7 +50,7 @@ class Line:
         self.lived_us = 0  # how long this connection brought something
         self.heard_us: int | None = None  # event time up to which it is known to have been whole
         self._heard_at_us = 0
-        self._first_at_us: int | None = None  # since when this connection brings something
+        self._joined_at_us = 0
         self.down_us: int | None = None  # since when the vendor says that its connection is down
         self._has_begun = False
         self._is_unbroken = False  # the next arrival ends a pause, not a gap
@@ -78,7 +78,7 @@ class Line:
         self._has_begun = self._is_unbroken = False
         self._pulse_us = None
         self.up_us = self.made_us
-        self.lived_us, self._first_at_us = 0, None
+        self.lived_us = 0
         self.presence = Presence(feed.since_us)
 
     def end(self, error: ProviderError) -> None:
@@ -111,10 +111,7 @@ class Line:
         self._hear(received_us, event_us)
 
     def _hear(self, received_us: int, event_us: int) -> None:
-        """Before it has joined, nobody knows whether what comes says what time it is."""
-        if self._first_at_us is None:
-            self._first_at_us = self._clock()
-        if self.joined_us is not None and (self.heard_us is None or event_us >= self.heard_us):
+        if self.heard_us is None or event_us >= self.heard_us:
             self.heard_us, self._heard_at_us = event_us, received_us
 
     def note_up(self, received_us: int) -> None:
@@ -129,13 +126,12 @@ class Line:
 
     def join(self, event_us: int) -> None:
         """A tape that was wound back is there again, whatever was heard before."""
-        self.joined_us = event_us
-        self.heard_us, self._heard_at_us = event_us, self._clock()
+        self.joined_us, self._joined_at_us = event_us, self._clock()
+        self.heard_us, self._heard_at_us = event_us, self._joined_at_us
 
     def lose(self) -> None:
         self.joined_us = None
-        if self._first_at_us is not None:
-            self.lived_us, self._first_at_us = self._clock() - self._first_at_us, None
+        self.lived_us = self._clock() - self._joined_at_us
 
     # --- what is to be thought of it ---
 

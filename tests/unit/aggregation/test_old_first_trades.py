@@ -38,9 +38,9 @@ def old(*ages_us: int, number: int = 1) -> Trades:
     return Trades.of(times, [7.0] * n, [1.0] * n, id=range(number, number + n))
 
 
-def take(builder: BarBuilder, *batches: Trades, received_us: int = MADE + 1) -> list[BarUpdate]:
+def take(builder: BarBuilder, *batches: Trades) -> list[BarUpdate]:
     for batch in batches:
-        builder.take(batch, received_us=received_us)
+        builder.take(batch)
     return list(builder.closed())
 
 
@@ -50,7 +50,7 @@ def take(builder: BarBuilder, *batches: Trades, received_us: int = MADE + 1) -> 
 def test_an_old_first_trade_does_not_make_the_period_whole_in_which_a_feed_joined(
     age_us: int, lateness_us: int, is_one_batch: bool
 ) -> None:
-    builder = builder_of(since_us=MADE, lateness_us=lateness_us)
+    builder = builder_of(since_us=MADE, lateness_us=lateness_us, fills_quiet=True)
     parts = [old(age_us), trades_at(30, 59, 61, 100, 125, since=NOON)]
 
     updates = take(builder, *([Trades.concat(parts)] if is_one_batch else parts))
@@ -59,13 +59,14 @@ def test_an_old_first_trade_does_not_make_the_period_whole_in_which_a_feed_joine
     assert all(told(updates, interval, BarStatus.CLOSED) == [] for interval in Interval if interval is not M1)
 
 
-@pytest.mark.parametrize("ages_us", [(400 * DAY_US, HOUR_US, 60 * SECOND_US), (HOUR_US, HOUR_US - 1, HOUR_US - 2)])
-def test_several_old_first_trades_make_no_bars_of_the_time_between_them(ages_us: Sequence[int]) -> None:
-    builder = builder_of(since_us=MADE, fills_quiet=True)
+@pytest.mark.parametrize("cuts", [[], [1], [1, 2], [2]])
+def test_what_a_vendor_begins_with_is_whole_only_in_itself(cuts: Sequence[int]) -> None:
+    builder = builder_of(since_us=MADE)
 
-    updates = take(builder, *cut(old(*ages_us), [1, 2]), trades_at(30, 61, 125, since=NOON))
+    updates = take(builder, *cut(old(200 * SECOND_US, 90 * SECOND_US, 21 * SECOND_US), cuts), trades_at(30, since=NOON))
+    updates += take(builder, trades_at(61, 125, since=NOON))
 
-    assert minutes(updates) == [(0, "missing"), (1, "closed")]
+    assert minutes(updates) == [(-3, "missing"), (-2, "closed"), (0, "missing"), (1, "closed")]
 
 
 def test_a_pulse_of_the_present_joins_behind_an_old_first_trade() -> None:
@@ -80,7 +81,7 @@ def test_a_pulse_of_the_present_joins_behind_an_old_first_trade() -> None:
 
 
 def test_an_old_first_trade_is_nothing_that_forms() -> None:
-    builder = builder_of([M1], since_us=MADE)
+    builder = builder_of([M1], since_us=MADE, lateness_us=LATENESS_US)
     take(builder, old(HOUR_US))
 
     assert builder.forming([M1]) == ()
@@ -102,51 +103,13 @@ def test_an_old_first_trade_after_an_outage_does_not_say_since_when_the_feed_is_
     assert minutes(updates, BarStatus.CLOSED) == [(1, "closed")]
 
 
-def test_a_tape_is_believed_from_its_first_trade_on_once_a_pulse_says_what_time_it_is_there() -> None:
+def test_a_tape_is_believed_from_its_first_trade_on() -> None:
     builder = builder_of(since_us=MADE)
     day = NOON - 365 * DAY_US
-    assert take(builder, trades_at(-30, 1, 61, 125, since=day)) == []
-    builder.pulse(day + 126 * SECOND_US)
 
-    closed = told(builder.closed(), M1)
-
-    assert closed == [(day - MINUTE_US, "missing", 0), (day, "closed", 0), (day + MINUTE_US, "closed", 0)]
-
-
-def test_a_tape_without_a_pulse_is_believed_when_it_goes_on_being_old() -> None:
-    builder = builder_of(since_us=MADE)
-    day = NOON - 365 * DAY_US
-    assert take(builder, trades_at(-30, 1, 61, since=day)) == []
-
-    updates = take(builder, trades_at(125, since=day), received_us=MADE + 6 * SECOND_US)
+    updates = take(builder, trades_at(-30, 1, since=day), trades_at(61, 125, since=day))
 
     assert [status for _, status, _ in told(updates, M1)] == ["missing", "closed", "closed"]
-
-
-def test_what_is_in_doubt_is_not_forgotten_before_its_bars_are_made() -> None:
-    builder = builder_of([M1], since_us=MADE, keep_trades=10, keep_us=MINUTE_US)
-    day = NOON - 365 * DAY_US
-    for second in range(-30, 600, 5):
-        take(builder, trades_at(second, second + 1, second + 2, since=day))
-    builder.pulse(day + 600 * SECOND_US)
-
-    assert [bar[5] for bar in standing(builder.closed(), M1).values()] == [36] * 10
-
-
-def test_each_message_says_for_itself_when_it_came_however_they_wait_for_the_builder() -> None:
-    feed = feed_of([M1], since_us=MADE)
-    day = NOON - 365 * DAY_US
-    messages = [
-        live(feed, trades=trades_at(-30, 1, since=day), received_us=MADE + 1),
-        live(feed, trades=trades_at(61, 125, since=day), received_us=MADE + 9 * SECOND_US),
-    ]
-    together = Aggregator(Building(lateness_us=0)).take(messages)
-    alone = Aggregator(Building(lateness_us=0))
-    one_by_one = [update for message in messages for update in alone.take([message]).updates]
-
-    expected = ["missing", "closed", "closed"]
-    assert [status for _, status, _ in told(together.updates, M1, BarStatus.MISSING, BarStatus.CLOSED)] == expected
-    assert [status for _, status, _ in told(one_by_one, M1, BarStatus.MISSING, BarStatus.CLOSED)] == expected
 
 
 def test_a_feed_that_came_up_again_is_judged_by_when_it_did() -> None:
@@ -164,10 +127,14 @@ def test_a_feed_that_came_up_again_is_judged_by_when_it_did() -> None:
 
 def tape_around(rng: np.random.Generator, n: int) -> Trades:
     """A tape that goes on for a while after the connection was made; what is before it is what the vendor had."""
-    steps = rng.choice([0, 1, 500_000, 3_000_000, 61_000_000, 400_000_000], n, p=[0.2, 0.2, 0.3, 0.2, 0.06, 0.04])
+    steps = rng.choice([1, 9, 500_000, 3_000_000, 61_000_000, 400_000_000], n, p=[0.2, 0.2, 0.3, 0.2, 0.06, 0.04])
     time = np.cumsum(steps)
-    time = time - time[n // 3] + MADE
+    time = time - time[n // 3 + 1] + MADE
     return Trades.of(time, np.round(100 + np.cumsum(rng.normal(0, 0.3, n)), 2), rng.random(n), id=np.arange(1, n + 1))
+
+
+def lived(batches: Sequence[Trades]) -> list[BarUpdate]:
+    return take(builder_of(since_us=MADE, lateness_us=LATENESS_US), *batches)
 
 
 @given(seeds, st.integers(4, 300))
@@ -175,20 +142,18 @@ def tape_around(rng: np.random.Generator, n: int) -> Trades:
 def test_bars_are_those_of_what_came_since_however_it_is_cut_and_shuffled(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     tape = tape_around(rng, n)
-    before = np.flatnonzero(tape.time < MADE)
-    kept = np.union1d(rng.choice(before, min(len(before), 3)) if len(before) else [], np.flatnonzero(tape.time >= MADE))
-    came = tape.pick(kept.astype(np.int64))
+    had = rng.choice(np.flatnonzero(tape.time < MADE), rng.integers(1, 9))
+    came = tape.pick(np.union1d(had, np.flatnonzero(tape.time >= MADE)))
     delay = rng.integers(0, LATENESS_US + 1, len(came))
-    came = came.pick(np.argsort(came.time + delay, kind="stable"))
-    builder = builder_of(since_us=MADE, lateness_us=LATENESS_US, fills_quiet=False)
-    updates: list[BarUpdate] = []
-    for batch in cut(came, sorted(rng.integers(1, n, 8).tolist())):
-        updates += take(builder, batch)
+    shuffled = came.pick(np.argsort(came.time + delay, kind="stable"))
+
+    updates = lived(cut(shuffled, sorted(rng.integers(1, n, 8).tolist())))
 
     since = tape.pick(tape.time >= MADE)
     truth, newest = rebuild(tape), int(tape.time.max()) - LATENESS_US
     for interval in Interval:
-        first = interval.end_us(interval.floor_us(int(since.time.min())))
-        expected = whole(truth, interval, since=first, until=interval.floor_us(newest))
-        assert same(standing(updates, interval), expected), interval
-        assert told(updates, interval, BarStatus.REVISED) == []
+        assert told(updates, interval) == told(lived([came]), interval), interval
+        joined = interval.floor_us(int(since.time.min()))
+        held = {at: bar for at, bar in standing(updates, interval).items() if at >= interval.floor_us(MADE)}
+        expected = whole(truth, interval, since=interval.end_us(joined), until=interval.floor_us(newest))
+        assert same(held, expected), interval

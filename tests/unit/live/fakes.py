@@ -166,6 +166,7 @@ class FakeStore:
         self.all_series = {}
         self.ledger = {}
         self.bars = {}
+        self.first_heard = {}  # series id -> event time
         self.list = []
 
     async def _ask(self):
@@ -201,6 +202,10 @@ class FakeStore:
     async def coverage(self, series_id):
         await self._ask()
         return Settled(self.ledger.get(series_id, Ranges()))
+
+    async def first_heard_us(self, series):
+        await self._ask()
+        return self.first_heard.get(series.id)
 
     async def read(self, series, within, *, limit=None):
         await self._ask()

@@ -12,7 +12,6 @@ from timebase.live.wants import Wants
 from timebase.model.feed import Feed, FeedKind, parse_channel
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
-from timebase.model.presence import Presence
 from timebase.model.series import Series
 from timebase.model.timerange import DAY_US, SECOND_US
 
@@ -61,33 +60,29 @@ def line():
     return made
 
 
-def came(gaps, line, newest_us, oldest_us):
-    gaps.brought(line, oldest_us, newest_us, NOW_US)
-
-
 def heard(line, event_us):
     line.note_data(NOW_US, event_us)
 
 
 def test_from_the_last_word_before_it_to_the_first_after_it(gaps, healer, line):
-    came(gaps, line, NOW_US, NOW_US)
+    gaps.joined(line, NOW_US, oldest_us=NOW_US)
     heard(line, NOW_US + MINUTE_US)
     gaps.lost(line)
     healer.calls.clear()
-    came(gaps, line, NOW_US + 9 * MINUTE_US, NOW_US + 8 * MINUTE_US)
+    gaps.joined(line, NOW_US + 9 * MINUTE_US, oldest_us=NOW_US + 8 * MINUTE_US)
     assert healer.calls == [(Interval.M1, NOW_US + MINUTE_US, NOW_US + 9 * MINUTE_US, True)]
 
 
 def test_a_channel_of_trades_owes_no_bars(gaps, healer, line):
     line.channels.discard(BARS)
-    came(gaps, line, NOW_US, NOW_US)
+    gaps.joined(line, NOW_US, oldest_us=NOW_US)
     gaps.lost(line)
-    gaps.pulsed(line, NOW_US + MINUTE_US)
+    gaps.joined(line, NOW_US + MINUTE_US)
     assert healer.calls == []
 
 
 def test_a_channel_that_goes_to_another_line_takes_its_gap_along(gaps, healer, line):
-    came(gaps, line, NOW_US, NOW_US)
+    gaps.joined(line, NOW_US, oldest_us=NOW_US)
     gaps.left(line, BARS)
     other = Line(Supply(FeedKind.TRADES, "BTC-USDT", "kraken"), BTC, lambda: NOW_US)
     other.open(FEED)
@@ -98,12 +93,12 @@ def test_a_channel_that_goes_to_another_line_takes_its_gap_along(gaps, healer, l
 
 
 def test_the_first_loss_counts_until_it_is_there_again(gaps, healer, line):
-    came(gaps, line, NOW_US, NOW_US)
+    gaps.joined(line, NOW_US, oldest_us=NOW_US)
     gaps.lost(line)
     gaps.meanwhile(line)
     gaps.meanwhile(line)
     gaps.lost(line)
-    gaps.pulsed(line, NOW_US + MINUTE_US)
+    gaps.joined(line, NOW_US + MINUTE_US)
     assert [start for _, start, _, _ in healer.calls] == [NOW_US, NOW_US, NOW_US]  # joined, meanwhile once, joined anew
 
 
@@ -121,16 +116,8 @@ def test_who_comes_late_to_a_feed_owes_nothing_unless_it_is_collected(gaps, heal
 
 
 def test_what_was_left_for_too_long_is_not_made_up_for_by_itself(gaps, healer, line):
-    came(gaps, line, NOW_US, NOW_US)
+    gaps.joined(line, NOW_US, oldest_us=NOW_US)
     gaps.lost(line)
     healer.calls.clear()
-    gaps.pulsed(line, NOW_US + 90 * DAY_US)
+    gaps.joined(line, NOW_US + 90 * DAY_US)
     assert healer.calls == [(Interval.M1, NOW_US + 60 * DAY_US, NOW_US + 90 * DAY_US, False)]
-
-
-def test_a_tape_owes_from_its_first_trade_on_once_it_is_known_for_one(gaps, healer, line):
-    line.presence = Presence(NOW_US)
-    came(gaps, line, NOW_US - 9 * DAY_US + 5, NOW_US - 9 * DAY_US)
-    assert healer.calls == []
-    gaps.pulsed(line, NOW_US - 9 * DAY_US + 9)
-    assert healer.calls == [(Interval.M1, NOW_US - 9 * DAY_US, NOW_US - 9 * DAY_US + 9, True)]
