@@ -55,6 +55,7 @@ class Store(Protocol):
 
     async def coverage(self, series_id: int) -> Coverage: ...
     async def first_heard_us(self, series: Series) -> int | None: ...
+    async def collected_since_us(self, series: Series) -> int | None: ...
     async def read(self, series: Series, within: TimeRange, *, limit: int | None = None) -> Bars: ...
 
 
@@ -172,7 +173,8 @@ class Healer:
 
     async def _look_up(self, debt: Debt) -> None:
         """What lacks before the join, since the first bar that is kept or the first trade that was heard: all that was
-        owed when the server stopped, also where it was stopped in the very first period.
+        owed when the server stopped, also where it was stopped in the very first period. Where bars come ready-made,
+        no trades tell when that was, but the collector's list does.
         """
         joined = debt.unknown_from
         if joined is None:
@@ -180,6 +182,7 @@ class Healer:
         try:
             settled = (await self._store.coverage(debt.series.id)).settled
             heard_us = await self._store.first_heard_us(debt.series)
+            since_us = heard_us or await self._store.collected_since_us(debt.series)
         except StoreUnavailable as error:
             debt.why = f"{error.code}: {error}"
             await trio.sleep(STORE_RETRY_S)
@@ -188,10 +191,10 @@ class Healer:
         interval = debt.series.interval
         earliest = joined - self._settings.heal_back_days * DAY_US
         first = settled.parts[0].start_us if settled else joined
+        if since_us is not None:
+            first = min(first, debt.calendar.stamp_at(interval, since_us))
         if heard_us is not None:
-            heard = debt.calendar.stamp_at(interval, heard_us)
-            first = min(first, heard)
-            debt.traded.add(heard)
+            debt.traded.add(debt.calendar.stamp_at(interval, heard_us))
         start = interval.floor_us(max(first, earliest))
         if start < joined:
             debt.ranges |= Ranges((TimeRange(start, joined),)) - settled

@@ -320,6 +320,10 @@ class Store:
         """May be repeated."""
         await self._annex.run(collected.insert_collected, line)
 
+    async def collected_since_us(self, series: Series) -> int | None:
+        """By the database's clock; None: it is not collected."""
+        return await self._annex.run(collected.select_collected_since_us, series)
+
     async def uncollect(self, line: Collected) -> None:
         await self._annex.run(collected.delete_collected, line)
 

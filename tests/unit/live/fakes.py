@@ -167,6 +167,7 @@ class FakeStore:
         self.ledger = {}
         self.bars = {}
         self.first_heard = {}  # series id -> event time
+        self.collected_since = {}  # series id -> when it was put on the list
         self.list = []
 
     async def _ask(self):
@@ -206,6 +207,10 @@ class FakeStore:
     async def first_heard_us(self, series):
         await self._ask()
         return self.first_heard.get(series.id)
+
+    async def collected_since_us(self, series):
+        await self._ask()
+        return self.collected_since.get(series.id)
 
     async def read(self, series, within, *, limit=None):
         await self._ask()

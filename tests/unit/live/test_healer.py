@@ -166,6 +166,51 @@ async def test_a_collected_series_is_made_up_for_from_its_last_closed_bar(autoju
         assert Ranges.of(world.historian.ranges()) == Ranges((span(last, world.minute),))
 
 
+async def test_the_first_period_of_all_is_owed_after_a_restart_though_nothing_of_the_series_was_ever_stored(
+    autojump_clock,
+):
+    world = World()
+    (btc,) = await world.store.upsert_instruments([BTC])
+    series = await world.store.series(btc, "binance", Interval.M1)
+    first = world.minute - 30 * MINUTE_US
+    world.store.first_heard[series.id] = first + 40 * SECOND_US
+    async with world.running():
+        world.wants.collect([COLLECTED])
+        await trio.sleep(1)
+        world.tick()
+        await trio.sleep(70)
+        assert Ranges.of(world.historian.ranges()) == Ranges((span(first, world.minute),))
+
+
+async def test_ready_made_bars_are_owed_since_they_are_collected_when_none_was_ever_closed(autojump_clock):
+    world = World()
+    (btc,) = await world.store.upsert_instruments([BTC])
+    series = await world.store.series(btc, "binance", Interval.M1)
+    first = world.minute - 5 * MINUTE_US
+    world.store.collected_since[series.id] = first + 40 * SECOND_US
+    async with world.running():
+        world.wants.collect([COLLECTED])
+        await trio.sleep(1)
+        world.tick()
+        await trio.sleep(70)
+        assert Ranges.of(world.historian.ranges()) == Ranges((span(first, world.minute),))
+
+
+async def test_what_is_stored_before_the_first_settled_range_is_owed_too(autojump_clock):
+    world = World()
+    (btc,) = await world.store.upsert_instruments([BTC])
+    series = await world.store.series(btc, "binance", Interval.M1)
+    first = world.minute - 30 * MINUTE_US
+    world.store.first_heard[series.id] = first + 40 * SECOND_US
+    world.store.ledger[series.id] = Ranges((span(first + MINUTE_US, world.minute),))
+    async with world.running():
+        world.wants.collect([COLLECTED])
+        await trio.sleep(1)
+        world.tick()
+        await trio.sleep(70)
+        assert span(first, first + MINUTE_US) in world.historian.ranges()
+
+
 async def test_what_was_still_owed_when_the_server_stopped_is_owed_when_it_is_back(autojump_clock):
     world = World()
     (btc,) = await world.store.upsert_instruments([BTC])
