@@ -26,16 +26,19 @@ class Gaps:
         if line.joined_us is None:
             return
         for channel in line.channels:
-            self._keep(channel, line.joined_us, line.heard_us)
+            self._keep(line, channel, line.joined_us)
         line.lose()
 
     def left(self, line: Line, channel: Channel) -> None:
         """The channel is taken from a line that goes on, or ends for that."""
         if line.joined_us is not None:
-            self._keep(channel, line.joined_us, line.heard_us)
+            self._keep(line, channel, line.joined_us)
 
-    def _keep(self, channel: Channel, joined_us: int, heard_us: int | None) -> None:
-        self._good_until[channel] = heard_us or joined_us
+    def _keep(self, line: Line, channel: Channel, joined_us: int) -> None:
+        """Not where all that ever came was one old word, which may be what the vendor had to begin with."""
+        heard_us = line.heard_us or joined_us
+        if line.presence.is_sure or heard_us > joined_us:
+            self._good_until.setdefault(channel, heard_us)
 
     def joined(self, line: Line, event_us: int, *, oldest_us: int | None = None) -> None:
         """The first sign of life of a connection, which may be many trades: what was missed until then is owed.
@@ -43,9 +46,10 @@ class Gaps:
         What is old is one until the present comes. A tape has joined with it; what a vendor had to begin with is
         forgotten then, and everything is owed up to the present.
         """
-        if line.presence.hear(event_us):
+        if line.presence.hear(event_us, is_pulse=oldest_us is None):
             line.joined_us = None
         if line.joined_us is not None:
+            self._be_sure(line)
             return
         line.join(event_us)
         if oldest_us is not None:
@@ -53,11 +57,19 @@ class Gaps:
         joined_us = event_us if oldest_us is None or line.presence.is_now else oldest_us
         for channel in line.channels:
             self._owe(line, channel, joined_us, oldest_us)
+        self._be_sure(line)
+
+    def _be_sure(self, line: Line) -> None:
+        """What is owed need not be known any longer once it is sure that the feed has joined."""
+        if line.presence.is_sure and self._good_until:
+            for channel in line.channels:
+                self._good_until.pop(channel, None)
 
     def came(self, line: Line, channel: Channel) -> None:
         """The channel comes to a line that was there before it."""
         if line.joined_us is not None:
             self._owe(line, channel, line.joined_us, None)
+            self._be_sure(line)
 
     def meanwhile(self, line: Line) -> None:
         """It is up, and there is nothing to hear yet: what was missed until now need not wait for that."""
@@ -78,8 +90,6 @@ class Gaps:
         Nothing for who comes to a feed later than in its first period: what was before, it asks for itself.
         """
         from_us = self._good_until.get(channel)
-        if line.presence.is_now:  # else it may be found not to have joined after all
-            self._good_until.pop(channel, None)
         if from_us is not None:
             from_us = max(from_us, joined_us - self._settings.heal_back_days * DAY_US)
         if channel.interval is None or line.feed is None:

@@ -21,3 +21,18 @@ def test_it_begins_once():
     assert not presence.hear(MADE_US + 6)
     assert not presence.hear(MADE_US - 6)
     assert presence.is_now
+
+
+def test_an_old_pulse_tells_a_tape():
+    presence = Presence(MADE_US)
+    presence.hear(MADE_US - DAY_US)
+    assert not presence.is_sure
+    presence.hear(MADE_US - DAY_US, is_pulse=True)
+    assert presence.is_sure
+    assert not presence.is_now
+
+
+def test_a_pulse_of_a_clock_that_is_a_little_behind_tells_no_tape():
+    presence = Presence(MADE_US)
+    presence.hear(MADE_US - 2_000_000, is_pulse=True)
+    assert not presence.is_sure
