@@ -265,7 +265,7 @@ def live_of(
     )
     feeds = Feeds(
         wants=wants, router=router, roster=roster, store=store, hub=hub, healer=healer, settings=numbers,
-        is_jammed=is_jammed,
+        clock=steady.earliest_us, is_jammed=is_jammed,
     )  # fmt: skip
     hub.attach(wants, feeds)
     collector = Collector(

@@ -59,6 +59,8 @@ async def settled(server: Server, symbol: str, interval: str = "1m") -> Ranges:
 
 async def stored(server: Server, symbol: str, interval: str = "1m") -> Bars:
     raw = await _with_connection(server, lambda connection: _copy(connection, _BARS, symbol, interval))
+    if not raw.getbuffer().nbytes:
+        return Bars.empty()
     frame = pl.read_csv(raw, has_header=False, new_columns=COLUMNS, schema_overrides=DTYPES)
     return Bars.of(*(frame[name].to_numpy() for name in COLUMNS))
 

@@ -18,11 +18,16 @@ from e2e.tapes import REPLAY, only_replay, put_in, write_tape
 
 from timebase.aggregation.rebuild import rebuild
 from timebase.model.interval import Interval
+from timebase.model.replay import REPLAY_SLUG
 from timebase.model.ticks import Trades
-from timebase.model.timerange import MINUTE_US, SECOND_US
+from timebase.model.timerange import DAY_US, MINUTE_US, SECOND_US
+from timebase.replay import Replay
+from timebase.supervisor.process import Home
 
 RUN_OUT_US = 2 * MINUTE_US  # the tape's clock goes on behind the last trade
 LATENESS_US = SECOND_US // 2
+LEAD_US = 70 * DAY_US
+BEGIN_US = 20_000 * DAY_US
 TOLERANCE = 1e-9  # of volumes, which may be added up in another order
 
 
@@ -58,12 +63,17 @@ def made_winter(seed: int = 9) -> list[Row]:
     return rows
 
 
+def led(rows: list[Row]) -> list[Row]:
+    """The same behind a trade of months before: history knows then that the first periods are whole, too."""
+    at, price, size, _ = rows[0]
+    return [(at - LEAD_US, price, size, rows[-1][3] + 1), *rows]
+
+
 def truth_of(rows: list[Row], interval: Interval) -> dict[int, Values]:
-    """The tape's bars that are whole: not that of its first trade, nor one that is not over when the tape runs out."""
+    """All of the tape's bars but one that is not over when the tape runs out."""
     time, price, size, ids = zip(*rows, strict=True)
     bars = rows_of(rebuild(Trades.of(time, price, size, id=ids), intervals=[interval])[interval].bars)
-    first_us, last_us = time[0], time[-1] + RUN_OUT_US - LATENESS_US
-    return {at: bar for at, bar in bars.items() if at > first_us and interval.end_us(at) <= last_us}
+    return {at: bar for at, bar in bars.items() if interval.end_us(at) <= time[-1] + RUN_OUT_US - LATENESS_US}
 
 
 def close(bars: dict[int, Values]) -> dict[int, object]:
@@ -153,10 +163,10 @@ async def _play_and_kill(
 ) -> None:
     """Every other kill is of the core; the replay goes on five seconds before each."""
     only_replay(home)
-    tape = write_tape(home / "tape.csv", rows)
+    tape, start_ms = write_tape(home / "tape.csv", led(rows)), rows[0][0] // 1000 - 1
     channels = {interval: f"bars:BTC-USDT:{interval}@replay" for interval in intervals}
     with serving(home, lateness_s=LATENESS_US / SECOND_US) as server:
-        await put_in(server, tapes=f"BTC-USDT={tape}", speed=speed, state="playing")
+        await put_in(server, tapes=f"BTC-USDT={tape}", speed=speed, position=start_ms, state="playing")
         doom = Doom(server, [*channels.values(), "trades:BTC-USDT@replay"], rows[0][0])
         weapons: list[Callable[[], Awaitable[None]]] = [doom.kill_the_plugin, doom.kill_the_core] * (kills // 2)
         async with trio.open_nursery() as nursery:
@@ -196,3 +206,30 @@ async def _compare(server: Server, rows: list[Row], interval: Interval, follower
         at = event["time"] * 1000
         if at in truth:
             assert split({at: values_of(event)}) == close({at: truth[at]}), event
+
+
+async def test_a_first_minute_whose_heal_was_cut_off_by_a_kill_is_made_after_the_restart(
+    home: Path, serving: ServerMaker
+) -> None:
+    """Killed in the minute in which it first joined; meanwhile the tape is wound on by a quarter of an hour."""
+    only_replay(home)
+    rows = [(BEGIN_US + n * 2 * SECOND_US, 100.0 + n % 7, 1.0 + n % 3, n + 1) for n in range(900)]
+    tape, joined_us = write_tape(home / "tape.csv", rows), BEGIN_US + 5 * MINUTE_US + 20 * SECOND_US
+    with serving(home, lateness_s=LATENESS_US / SECOND_US) as server:
+        added = server.run("collect", "add", "BTC-USDT", "--interval", "1m", "--provider", "replay")
+        assert added.returncode == 0, added.stderr.decode()
+        await put_in(server, tapes=f"BTC-USDT={tape}", speed=5, position=joined_us // 1000, state="playing")
+        await until(lambda: _has_recorded(server, 3))
+        await put_in(server, state="paused")
+        await trio.to_thread.run_sync(server.kill)
+        hand = Replay(Home.of(server.data_dir, REPLAY_SLUG).cache)
+        hand.give(speed=200, is_playing=True, position_us=joined_us + 15 * MINUTE_US)
+        await trio.to_thread.run_sync(server.start)
+
+        truth = {at: bar for at, bar in truth_of(rows, Interval.M1).items() if at >= joined_us - MINUTE_US}
+
+        async def is_whole() -> bool:
+            return truth.keys() <= rows_of(await stored(server, "BTC-USDT")).keys()
+
+        await until(is_whole, 60)
+        assert split(rows_of(await stored(server, "BTC-USDT"))) == close(truth)

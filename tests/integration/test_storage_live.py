@@ -10,6 +10,7 @@ from integration.tape import a_feed, barred, cut_tape, quotes, same_ticks, ticke
 
 from timebase.clock import now_us
 from timebase.model.bars import Flag, Outcome
+from timebase.model.collected import Collected
 from timebase.model.feed import FeedKind
 from timebase.model.interval import Interval
 from timebase.model.live import BarStatus, LiveBatch
@@ -286,6 +287,34 @@ async def test_after_a_crash_without_a_word_it_was_recorded_until_its_last_tick(
 
 
 # --- retention, views
+
+
+async def test_a_series_was_first_heard_with_its_first_trade_since_its_feed_came_up(store: Store) -> None:
+    feed, up_us = await a_feed(store), MONDAY_US
+    had, came = trades(1, first_us=up_us - 9 * DAY_US), trades(3, first_id=2, first_us=up_us + 5)
+    minutes, stranger = feed.bars[Interval.M1], (await a_feed(store, provider="other", id=2)).bars[Interval.M1]
+    assert await store.first_heard_us(minutes) is None
+    await store.put_live([LiveBatch(words=(word(feed, True, up_us),)), ticked(feed, had)])
+    await store.put_live([ticked(feed, came)])
+    assert await store.first_heard_us(minutes) == up_us + 5
+    assert await store.first_heard_us(stranger) is None
+
+
+async def test_a_tape_was_first_heard_with_its_first_trade(store: Store) -> None:
+    feed = await a_feed(store)
+    await store.put_live([LiveBatch(words=(word(feed, True, MONDAY_US + 900 * DAY_US),)), ticked(feed, trades(3))])
+    assert await store.first_heard_us(feed.bars[Interval.M5]) == MONDAY_US
+
+
+async def test_the_list_says_since_when_a_series_is_collected_by_name_or_by_whom_the_router_takes(store: Store) -> None:
+    feed = await a_feed(store)
+    assert await store.collected_since_us(feed.bars[Interval.M1]) is None
+    await store.collect(Collected("BTC-USDT", Interval.M1))
+    await store.collect(Collected("BTC-USDT", Interval.M5, "other"))
+    since_us = await store.collected_since_us(feed.bars[Interval.M1])
+    assert since_us is not None
+    assert abs(now_us() - since_us) < HOUR_US
+    assert await store.collected_since_us(feed.bars[Interval.M5]) is None
 
 
 async def test_ticks_that_are_too_old_are_gone_and_bars_stay(store: Store) -> None:

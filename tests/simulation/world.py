@@ -3,6 +3,7 @@ aggregator and hub; a market whose truth is known; a vendor, a link, a store and
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -24,11 +25,12 @@ from timebase.live.healer import Healer, run_healer
 from timebase.live.settings import LiveSettings
 from timebase.live.wants import Wants
 from timebase.model.bars import Bars, Batch, Durable, Flag, Outcome
+from timebase.model.feed import Feed
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
 from timebase.model.live import Arrival, BarStatus, DurableLive, Live
 from timebase.model.ticks import Trades
-from timebase.model.timerange import MINUTE_US, SECOND_US, Ranges, TimeRange
+from timebase.model.timerange import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Ranges, TimeRange
 from timebase.quality.live import Refusals
 from timebase.quality.validator import run_validator
 from timebase.router.router import Router
@@ -41,6 +43,7 @@ HOUR_S = 3600.0
 LATENESS_US = 500_000
 DELAY_S = 0.4  # on the link, at most: less than the lateness
 TOGETHER_US = 50_000
+STALE_US = (365 * DAY_US, HOUR_US, 5 * MINUTE_US, 130 * SECOND_US, 61 * SECOND_US, 20 * SECOND_US, 3 * SECOND_US)
 IN_FLIGHT = 4
 
 
@@ -72,8 +75,13 @@ class Vendor(FakeProvider):
 
     is_cut: bool = False
     is_mute: bool = False
+    on_subscribe: Callable[[Feed], None] = lambda feed: None
 
     __hash__ = object.__hash__
+
+    def subscribe(self, feed):
+        FakeProvider.subscribe(self, feed)
+        self.on_subscribe(feed)
 
 
 @dataclass(slots=True)
@@ -175,8 +183,9 @@ class World:
         )
         router = Router(self.roster, FakeLedger(), wall_us=self.clock)
         self.feeds = Feeds(
-            wants=self.wants, router=router, roster=self.roster, hub=self.hub, healer=self.healer, **shared
-        )
+            wants=self.wants, router=router, roster=self.roster, hub=self.hub, healer=self.healer,
+            **shared | {"clock": self.steady.earliest_us},
+        )  # fmt: skip
         self.hub.attach(self.wants, self.feeds)
         self.followers = []
         self.deepest = 0
@@ -194,6 +203,7 @@ class World:
             road.start_soon(validate, self.raw_out, good_in)
             await road.start(run_healer, self.healer)
             await road.start(run_feeds, self.feeds)
+            self.vendor.on_subscribe = lambda feed: road.start_soon(self.greet, feed)
             road.start_soon(self.play)
             if self.has_plagues:
                 road.start_soon(self.trouble)
@@ -224,6 +234,19 @@ class World:
                     for _ in range(2 if self.draw.random() < 0.05 else 1):
                         await link_in.send((dict(self.vendor.active), part))
 
+    async def greet(self, feed):
+        """Some begin with the last trade that they have, whenever that was, and some with one more."""
+        # While the clock is an hour behind, nobody can tell what happened in that hour from what happens now.
+        ages_us = STALE_US[:1] if self.has_steps else STALE_US
+        for age_us in self.draw.sample(ages_us, min(len(ages_us), self.draw.choice((0, 1, 1, 2)))):
+            at = int(np.searchsorted(self.market.tape.time, self.true() - age_us)) - 1
+            last = Trades.of([self.true() - age_us], [1.0], [1.0], id=[self.draw.randrange(1 << 40, 1 << 41)])
+            await self.raw_in.send(
+                Live(
+                    (Arrival(feed, self.steady.earliest_us(), trades=last if at < 0 else self.market.tape.pick([at])),)
+                )
+            )
+
     async def carry(self, link):
         async with trio.open_nursery() as nursery:
             async for feeds, part in link:
@@ -233,7 +256,9 @@ class World:
         """After a while of its own: later ones overtake it. A connection that ended meanwhile takes it with it."""
         await trio.sleep(self.draw.uniform(0, DELAY_S))
         arrivals = tuple(
-            Arrival(feed, self.clock(), trades=part) for id_, feed in feeds.items() if id_ in self.vendor.active
+            Arrival(feed, self.steady.earliest_us(), trades=part)
+            for id_, feed in feeds.items()
+            if id_ in self.vendor.active
         )
         if arrivals and not self.vendor.is_cut:
             await self.raw_in.send(Live(arrivals))
@@ -246,7 +271,7 @@ class World:
                 await self.say(pulse_us=self.true())
 
     async def say(self, **word):
-        arrivals = tuple(Arrival(feed, self.clock(), **word) for feed in self.vendor.active.values())
+        arrivals = tuple(Arrival(feed, self.steady.earliest_us(), **word) for feed in self.vendor.active.values())
         if arrivals:
             await self.raw_in.send(Live(arrivals))
 
@@ -275,12 +300,14 @@ class World:
         await trio.sleep(self.draw.uniform(1, 95))
         self.vendor.is_cut = False
         await self.say(is_up=True)
+        for feed in tuple(self.vendor.active.values()):
+            await self.greet(feed)
 
     async def die(self):
         feeds = tuple(self.vendor.active.values())
         self.vendor.die(Unavailable("killed by SIGKILL"))
         for feed in feeds:
-            await self.raw_in.send(Live((Arrival(feed, self.clock(), is_up=False, reason="killed"),)))
+            await self.raw_in.send(Live((Arrival(feed, self.steady.earliest_us(), is_up=False, reason="killed"),)))
         await trio.sleep(self.draw.uniform(0.2, 30))
         self.vendor.become("ready")
 
@@ -297,7 +324,7 @@ class World:
         self.vendor.errors = [Upstream("no route")] * self.draw.randint(1, 4)
         for feed in tuple(self.vendor.active.values()):
             self.vendor.fail(feed, Upstream("closed"))
-            await self.raw_in.send(Live((Arrival(feed, self.clock(), is_up=False, reason="closed"),)))
+            await self.raw_in.send(Live((Arrival(feed, self.steady.earliest_us(), is_up=False, reason="closed"),)))
 
     async def lose_store(self):
         self.store.is_away = True

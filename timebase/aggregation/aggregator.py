@@ -149,6 +149,8 @@ class Aggregator:
             if part is not None:
                 part.feed = feed
                 part.leave()
+        if known.builder is not None:
+            known.builder.come(feed.since_us)
 
     def _collect(self, feed: _Open, arrival: Arrival) -> None:
         feed.received_us = feed.received_us or arrival.received_us
@@ -181,6 +183,8 @@ class Aggregator:
             for part in (feed.builder, feed.ready):
                 if part is not None:
                     part.leave()
+        if word.is_up and feed.builder is not None:
+            feed.builder.come(word.received_us)
         self._tell(feed)
 
     def _tell(self, feed: _Open) -> None:

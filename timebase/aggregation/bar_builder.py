@@ -11,11 +11,12 @@ from timebase.aggregation.ladder import Ladder, Step
 from timebase.aggregation.rows import Rows, seconds_of
 from timebase.aggregation.tape import Tape, seconds
 from timebase.aggregation.updates import bar_update, flat_rows, forming_updates, missing_update
-from timebase.aggregation.watermark import NEVER_US, Watermark
+from timebase.aggregation.watermark import Watermark
 from timebase.model.calendar import Calendar, zone_of
 from timebase.model.feed import Feed
 from timebase.model.interval import Interval
 from timebase.model.live import BarStatus, BarUpdate
+from timebase.model.presence import NEVER_US
 from timebase.model.ticks import Trades
 from timebase.model.timerange import MINUTE_US, SECOND_US
 
@@ -53,9 +54,8 @@ class BarBuilder:
         self.too_late = 0
         self._building = building
         self._tape = Tape()
-        self._mark = Watermark(building.lateness_us)
+        self._mark = Watermark(building.lateness_us, feed.since_us)
         self._ladder = Ladder({Interval.M1, *feed.bars}, Calendar(zone_of(feed.instrument)))
-        self._is_open = False  # whether the ladder knows where it begins
         self._has_news = False  # for `forming`
         self._forget_at_us = NEVER_US
         self._room = 2 * building.keep_trades  # trades on the tape until it is time to forget
@@ -74,20 +74,22 @@ class BarBuilder:
             if not len(trades):
                 return trades
         self._has_news = True
-        self._mark.hear(trades.time)
-        self._advance()
+        self._hear(trades.time)
         if len(self._tape) > self._room:
             self._forget()
         return trades
 
     def pulse(self, at_us: int) -> None:
         """The vendor's connection is alive, and nothing older is to come."""
-        self._mark.hear(np.array((at_us,), np.int64))
-        self._advance()
+        self._hear(np.array((at_us,), np.int64))
 
     def leave(self) -> None:
         """The feed is down, or was made anew: from the newest trade on, something may be missing."""
         self._mark.leave()
+
+    def come(self, since_us: int) -> None:
+        """A connection was made, at an instant of our clock."""
+        self._mark.come(since_us)
 
     def closed(self) -> tuple[BarUpdate, ...]:
         """All that closed, is missing or was revised since this was last asked, in the order in which it did."""
@@ -96,7 +98,7 @@ class BarBuilder:
 
     def forming(self, intervals: Collection[Interval]) -> tuple[BarUpdate, ...]:
         """The bars of the newest trade's periods, if there was a trade since this was last asked."""
-        if not self._has_news:
+        if not self._has_news or self._mark.is_in_doubt:
             return ()
         self._has_news = False
         newest = self._ladder.forming(intervals)
@@ -146,12 +148,17 @@ class BarBuilder:
         revision = np.array([step.revisions[stamp] for stamp in bars.stamp.tolist()], np.int32)
         self._tell(step, BarStatus.REVISED, bars, revision)
 
+    def _hear(self, time: NDArray[np.int64]) -> None:
+        for part in self._mark.parts(time):
+            self._mark.hear(part)
+            self._advance()
+
     def _advance(self) -> None:
         """Close what the watermark has passed."""
         mark = self._mark
         if mark.settle():
             self._settle()
-        if not self._is_open or mark.at_us < next(iter(self._ladder)).next_us:
+        if mark.is_unknown or mark.at_us < next(iter(self._ladder)).next_us:
             return
         for step in self._ladder:
             if mark.at_us >= step.next_us:
@@ -163,9 +170,8 @@ class BarBuilder:
         """The feed has joined: nothing between the newest trade before and the first one after is whole."""
         joined_us, left_us = self._mark.joined_us, self._mark.left_us
         assert joined_us is not None
-        if not self._is_open:
+        if left_us == NEVER_US:
             self._ladder.open_at(joined_us)
-            self._is_open = True
         calendar = self._ladder.calendar
         for step in self._ladder:
             start = NEVER_US if left_us == NEVER_US else calendar.stamp_at(step.interval, left_us)

@@ -5,7 +5,7 @@ from bisect import bisect_right
 import numpy as np
 from numpy.typing import NDArray
 
-from timebase.aggregation.watermark import NEVER_US
+from timebase.model.presence import NEVER_US
 
 FOR_EVER = 1 << 62
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from timebase.aggregation.holes import Holes
 from timebase.aggregation.rows import CLOSE, COUNT, OPEN, Row, Rows, combine, join
 from timebase.aggregation.table import Table
-from timebase.aggregation.watermark import NEVER_US
 from timebase.model.calendar import MADE_OF, Calendar
 from timebase.model.interval import Interval
+from timebase.model.presence import NEVER_US
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """What a plugin streams, between the receive loop and the road: in order, and bounded by credit."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import trio
@@ -35,10 +35,14 @@ class Delivery:
 
 
 class Inflow:
-    """The feeds of one link. Putting never waits; who takes grants the credit that a data message has cost."""
+    """The feeds of one link. Putting never waits; who takes grants the credit that a data message has cost.
 
-    def __init__(self, credit: int) -> None:
+    `clock` says when something was received.
+    """
+
+    def __init__(self, credit: int, clock: Callable[[], int] = now_us) -> None:
         self._credit = credit
+        self._clock = clock
         self._feeds: dict[int, Feed] = {}  # by the id of the subscription on the link
         self._waiting: deque[Delivery] = deque()
         self._words = 0
@@ -65,8 +69,9 @@ class Inflow:
         """Whether it belongs here; an error does when it is that of a subscription."""
         return message.type in _TYPES or (message.type == Type.ERROR and message.id in self._feeds)
 
-    def put(self, message: Message, received_us: int) -> None:
+    def put(self, message: Message) -> None:
         """Raises: Malformed, also when it came without credit."""
+        received_us = self._clock()
         if message.type in _DATA:
             self._put_data(message, received_us)
         elif message.type == Type.PULSE:
@@ -110,7 +115,7 @@ class Inflow:
 
     def _last(self) -> Delivery:
         fault = self._fault or Unavailable("the link was closed")
-        feeds, self._feeds, at_us = tuple(self._feeds.values()), {}, now_us()
+        feeds, self._feeds, at_us = tuple(self._feeds.values()), {}, self._clock()
         return Delivery(
             tuple(_down(feed, fault, at_us) for feed in feeds), tuple((feed, fault) for feed in feeds), is_last=True
         )

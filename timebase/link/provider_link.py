@@ -113,12 +113,12 @@ class Answer:
 class ProviderLink:
     """One plugin process, as the core talks to it. A link lives as long as the process and is never used again."""
 
-    def __init__(self, socket: Socket, credit: int) -> None:
+    def __init__(self, socket: Socket, credit: int, clock: Callable[[], int]) -> None:
         self._socket = socket
         self._credit = credit
         self._ids = count(1)
         self._answers: dict[int, Answer] = {}
-        self._inflow = Inflow(STREAM_CREDIT)
+        self._inflow = Inflow(STREAM_CREDIT, clock)
         self._spends: dict[int, trio.CancelScope] = {}
         self._posted, self._outbox = trio.open_memory_channel[bytes](OUTBOX)
         self._peer_spoke = trio.Event()
@@ -290,7 +290,7 @@ class ProviderLink:
     def _dispatch(self, message: Message, nursery: trio.Nursery, spend: Spend, log: Log) -> None:
         match message.type:
             case _ if self._inflow.takes(message):
-                self._inflow.put(message, now_us())
+                self._inflow.put(message)
             case Type.BARS | Type.ACTIONS | Type.READY | Type.END | Type.ERROR | Type.SYMBOLS | Type.PONG:
                 self._put_answer(message)
             case Type.HELLO:
@@ -359,8 +359,13 @@ async def _permission(id_: int, n: int, spend: Spend) -> bytes:
 
 
 @asynccontextmanager
-async def open_link(address: str, *, credit: int = CREDIT) -> AsyncIterator[ProviderLink]:
-    """Listen at `address` for one plugin process. Start `run` in a nursery before asking anything."""
+async def open_link(
+    address: str, *, credit: int = CREDIT, clock: Callable[[], int] = now_us
+) -> AsyncIterator[ProviderLink]:
+    """Listen at `address` for one plugin process. Start `run` in a nursery before asking anything.
+
+    `clock` says when what is streamed was received.
+    """
     token = trio.lowlevel.current_trio_token()
 
     def tell_loop() -> None:  # in a thread of nng's
@@ -368,6 +373,6 @@ async def open_link(address: str, *, credit: int = CREDIT) -> AsyncIterator[Prov
             token.run_sync_soon(link.peer_is_gone)
 
     with Socket.open(tell_loop) as socket:
-        link = ProviderLink(socket, credit)
+        link = ProviderLink(socket, credit, clock)
         socket.listen(address)
         yield link

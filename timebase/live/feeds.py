@@ -67,7 +67,7 @@ class Feeds:
         )
         self._upkeep = Upkeep(
             roster=roster, store=store, lines=lines, failures=failures, gaps=gaps, settings=settings,
-            on_fall=self._stir,
+            clock=clock, on_fall=self._stir,
         )  # fmt: skip
         self._judging = Judging(lines=lines, gaps=gaps, roster=roster, settings=settings, is_jammed=is_jammed)
 
@@ -94,7 +94,8 @@ class Feeds:
             self._lines.become(line, FeedState.DOWN, word.reason)
             return
         if word.is_up:
-            line.note_up()
+            self._gaps.lost(line)
+            line.note_up(word.received_us)
             self._lines.become(line, FeedState.LIVE)
         if word.pulse_us is not None and not line.is_down:
             line.note_pulse(word.pulse_us)

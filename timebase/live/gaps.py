@@ -26,28 +26,50 @@ class Gaps:
         if line.joined_us is None:
             return
         for channel in line.channels:
-            self._keep(channel, line.joined_us, line.heard_us)
+            self._keep(line, channel, line.joined_us)
         line.lose()
 
     def left(self, line: Line, channel: Channel) -> None:
         """The channel is taken from a line that goes on, or ends for that."""
         if line.joined_us is not None:
-            self._keep(channel, line.joined_us, line.heard_us)
+            self._keep(line, channel, line.joined_us)
 
-    def _keep(self, channel: Channel, joined_us: int, heard_us: int | None) -> None:
-        self._good_until.setdefault(channel, heard_us or joined_us)
+    def _keep(self, line: Line, channel: Channel, joined_us: int) -> None:
+        """Not where all that ever came was one old word, which may be what the vendor had to begin with."""
+        heard_us = line.heard_us or joined_us
+        if line.presence.is_sure or heard_us > joined_us:
+            self._good_until.setdefault(channel, heard_us)
 
     def joined(self, line: Line, event_us: int, *, oldest_us: int | None = None) -> None:
-        """The first sign of life of a connection, which may be many trades: what was missed until then is owed."""
-        if line.joined_us is None:
-            line.join(event_us)
+        """The first sign of life of a connection, which may be many trades: what was missed until then is owed.
+
+        What is old is one until the present comes. A tape has joined with it; what a vendor had to begin with is
+        forgotten then, and everything is owed up to the present.
+        """
+        if line.presence.hear(event_us, is_pulse=oldest_us is None):
+            line.joined_us = None
+        if line.joined_us is not None:
+            self._be_sure(line)
+            return
+        line.join(event_us)
+        if oldest_us is not None:
+            oldest_us = max(oldest_us, line.presence.from_us)
+        joined_us = event_us if oldest_us is None or line.presence.is_now else oldest_us
+        for channel in line.channels:
+            self._owe(line, channel, joined_us, oldest_us)
+        self._be_sure(line)
+
+    def _be_sure(self, line: Line) -> None:
+        """What is owed need not be known any longer once it is sure that the feed has joined."""
+        if line.presence.is_sure and self._good_until:
             for channel in line.channels:
-                self._owe(line, channel, event_us, oldest_us)
+                self._good_until.pop(channel, None)
 
     def came(self, line: Line, channel: Channel) -> None:
         """The channel comes to a line that was there before it."""
         if line.joined_us is not None:
             self._owe(line, channel, line.joined_us, None)
+            self._be_sure(line)
 
     def meanwhile(self, line: Line) -> None:
         """It is up, and there is nothing to hear yet: what was missed until now need not wait for that."""
@@ -67,7 +89,7 @@ class Gaps:
 
         Nothing for who comes to a feed later than in its first period: what was before, it asks for itself.
         """
-        from_us = self._good_until.pop(channel, None)
+        from_us = self._good_until.get(channel)
         if from_us is not None:
             from_us = max(from_us, joined_us - self._settings.heal_back_days * DAY_US)
         if channel.interval is None or line.feed is None:
@@ -79,7 +101,7 @@ class Gaps:
         if from_us is None:
             if self._wants.is_collected(channel):
                 owe(from_us=None, joined_us=joined_us)
-            elif _is_over(line.feed, channel.interval, joined_us, line.event_now_us()):
+            elif oldest_us is None and _is_over(line.feed, channel.interval, joined_us, line.event_now_us()):
                 return
             from_us = joined_us if oldest_us is None else oldest_us
         owe(from_us=from_us, joined_us=joined_us)

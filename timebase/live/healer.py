@@ -7,7 +7,7 @@ are plain history then, and are read from the store for those who follow.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -55,6 +55,8 @@ class Store(Protocol):
     """Raises: StoreUnavailable."""
 
     async def coverage(self, series_id: int) -> Coverage: ...
+    async def first_heard_us(self, series: Series) -> int | None: ...
+    async def collected_since_us(self, series: Series) -> int | None: ...
     async def read(self, series: Series, within: TimeRange, *, limit: int | None = None) -> Bars: ...
 
 
@@ -177,23 +179,33 @@ class Healer:
             del self._debts[debt.series.id]
 
     async def _look_up(self, debt: Debt) -> None:
-        """What lacks between the first bar that is kept and the join: also what was owed when the server stopped."""
+        """What lacks before the join, since the first bar that is kept or the first trade that was heard: all that was
+        owed when the server stopped, also where it was stopped in the very first period. Where bars come ready-made,
+        no trades tell when that was, but the collector's list does.
+        """
         joined = debt.unknown_from
         if joined is None:
             return
         try:
             settled = (await self._store.coverage(debt.series.id)).settled
+            heard_us = await self._store.first_heard_us(debt.series)
+            since_us = heard_us or await self._store.collected_since_us(debt.series)
         except StoreUnavailable as error:
             debt.why = f"{error.code}: {error}"
             await trio.sleep(STORE_RETRY_S)
             return
         debt.unknown_from = None
-        before = settled & Ranges((TimeRange(EVER.start_us, joined),))
+        interval = debt.series.interval
         earliest = joined - self._settings.heal_back_days * DAY_US
-        first = before.parts[0].start_us if before else joined
-        start = debt.series.interval.floor_us(max(first, earliest))
+        first = settled.parts[0].start_us if settled else joined
+        if since_us is not None:
+            first = min(first, debt.calendar.stamp_at(interval, since_us))
+        if heard_us is not None:
+            debt.traded.add(debt.calendar.stamp_at(interval, heard_us))
+        start = interval.floor_us(max(first, earliest))
         if start < joined:
             debt.ranges |= Ranges((TimeRange(start, joined),)) - settled
+        debt.traded = _within(debt.traded, debt.ranges)
 
     def _late_us(self, debt: Debt) -> int:
         """How long after a period's end its bar can be had as history."""
@@ -255,8 +267,8 @@ class Healer:
             self._given_up[series.id] = debt.why
             say("%s %s of %s stays with a gap: %s", series.symbol, series.interval, series.provider, debt.why)
         debt.ranges -= due
-        debt.traded = {stamp for stamp in debt.traded if debt.ranges & Ranges((_moment(stamp),))}
-        debt.doubts = Counter({stamp: n for stamp, n in debt.doubts.items() if debt.ranges & Ranges((_moment(stamp),))})
+        debt.traded = _within(debt.traded, debt.ranges)
+        debt.doubts = Counter({stamp: debt.doubts[stamp] for stamp in _within(debt.doubts, debt.ranges)})
         debt.tries, debt.why = 0, ""
 
     async def _fetch(self, debt: Debt, due: Ranges) -> str:
@@ -308,6 +320,10 @@ class Healer:
         return Question(
             series.symbol, series.interval, part, provider=series.provider, refresh=refresh, reason=BACKFILL
         )
+
+
+def _within(stamps: Iterable[int], ranges: Ranges) -> set[int]:
+    return {stamp for stamp in stamps if ranges & Ranges((_moment(stamp),))}
 
 
 def _moment(at_us: int) -> TimeRange:

@@ -11,6 +11,7 @@ from timebase.live.session import session_at
 from timebase.live.supply import Supply
 from timebase.model.feed import Channel, Feed, FeedState
 from timebase.model.instrument import Instrument
+from timebase.model.presence import Presence
 from timebase.model.timerange import SECOND_US
 
 
@@ -38,6 +39,7 @@ class Line:
         self.last_received_us: int | None = None
         self.last_event_us: int | None = None
         self.joined_us: int | None = None  # event time of the first sign of life on this connection; None: none yet
+        self.presence = Presence()  # whether what came of this connection is one
         self._clock = clock
         self._rhythm = Rhythm()
         self._error: ProviderError | None = None
@@ -77,6 +79,7 @@ class Line:
         self._pulse_at = None
         self._up_at = trio.current_time()
         self.lived_s = 0.0
+        self.presence = Presence(feed.since_us)
 
     def end(self, error: ProviderError) -> None:
         """It has failed, or is to be made anew."""
@@ -112,10 +115,11 @@ class Line:
         if self.heard_us is None or event_us >= self.heard_us:
             self.heard_us, self._heard_at = event_us, trio.current_time()
 
-    def note_up(self) -> None:
+    def note_up(self, received_us: int) -> None:
         self._has_begun = True
         self._down_at = None
         self._up_at = trio.current_time()
+        self.presence = Presence(received_us)
 
     def note_down(self) -> None:
         self._down_at = trio.current_time()

@@ -34,6 +34,7 @@ class Upkeep:
         failures: FailureBook,
         gaps: Gaps,
         settings: LiveSettings,
+        clock: Callable[[], int],
         on_fall: Callable[[], None],
     ) -> None:
         self._roster = roster
@@ -42,6 +43,7 @@ class Upkeep:
         self._failures = failures
         self._gaps = gaps
         self._settings = settings
+        self._clock = clock
         self._on_fall = on_fall
         self._ids = count(1)
 
@@ -63,6 +65,7 @@ class Upkeep:
             handle = await self._handle(line.supply.provider)
         except (ProviderError, StoreUnavailable) as error:
             return error
+        feed = replace(feed, since_us=self._clock())
         with self._lines.opened(line, feed):
             try:
                 self._lines.become(line, FeedState.CONNECTING, line.reason if line.attempts else "")

@@ -67,7 +67,7 @@ class Feed:
 
     `id` is unique in this process; on the link each subscription has a number of its own. `ticks` is where trades and
     quotes are stored; `bars` has a series for each interval that is built from trades, or the one of a feed of
-    ready-made bars.
+    ready-made bars. `since_us`: when it was subscribed, by our clock; 0 believes whatever comes first.
     """
 
     id: int
@@ -77,3 +77,4 @@ class Feed:
     interval: Interval | None = None  # of a feed of ready-made bars
     ticks: TickSeries | None = None
     bars: Mapping[Interval, Series] = field(default_factory=lambda: MappingProxyType({}))
+    since_us: int = 0

@@ -19,6 +19,7 @@ from timebase.clock import now_us
 from timebase.errors import ConfigError
 from timebase.model.bars import Bars, Batch, Durable
 from timebase.model.collected import Collected
+from timebase.model.feed import FeedKind
 from timebase.model.instrument import AssetClass, CorporateAction, Instrument, classify
 from timebase.model.interval import Interval
 from timebase.model.live import DurableLive, LiveBatch
@@ -263,6 +264,13 @@ class Store:
     async def newest_tick_us(self, series: TickSeries, within: TimeRange) -> int | None:
         return await self._annex.run(tick_queries.select_newest_us, series.kind, series.id, within)
 
+    async def first_heard_us(self, series: Series) -> int | None:
+        """The first trade that the series' provider is known to have streamed; None: none is stored."""
+        for ticks in await self.tick_series_of(series.instrument_id, FeedKind.TRADES.value):
+            if ticks.provider == series.provider:
+                return await self._annex.run(live_queries.select_first_heard_us, ticks.id)
+        return None
+
     async def recorded(self, series: TickSeries, within: TimeRange) -> Ranges:
         """When the feed was up. Where a crash has left no word, until its last tick."""
         return await self._annex.run(live_queries.select_recorded, series.kind, series.id, within)
@@ -311,6 +319,10 @@ class Store:
     async def collect(self, line: Collected) -> None:
         """May be repeated."""
         await self._annex.run(collected.insert_collected, line)
+
+    async def collected_since_us(self, series: Series) -> int | None:
+        """By the database's clock; None: it is not collected."""
+        return await self._annex.run(collected.select_collected_since_us, series)
 
     async def uncollect(self, line: Collected) -> None:
         await self._annex.run(collected.delete_collected, line)

@@ -92,7 +92,7 @@ class ProviderHandle:
         self._raw_in = raw_in
         self._on_change = on_change
         self._on_feed_end = on_feed_end
-        self._earliest_us = earliest_us
+        self.earliest_us = earliest_us
         self._forwarding = Forwarding(raw_in, lambda text: self.mask(text), self._end_feed, self._why_fallen)
         self._changed = trio.Event()
         self._poke = trio.Event()
@@ -213,7 +213,7 @@ class ProviderHandle:
                 self.fail_auth(str(masked))
 
     async def _ask(self, demand: Demand, asker: Asker) -> None:
-        cutter = BatchCutter(demand, now_us(), self.manifest.delay_s, self._earliest_us())
+        cutter = BatchCutter(demand, now_us(), self.manifest.delay_s, self.earliest_us())
         fault: ProviderError | None = None
         asker.heard()
         try:

@@ -38,7 +38,7 @@ async def live(handle: ProviderHandle, home: Home, address: str, settings: Super
     """Spawn the plugin and attend to it until it ends, or does what it must not. Cancelled, it ends it in order."""
     mask = handle.mask
     output = Output(logging.getLogger(f"timebase.provider.{handle.slug}"), mask)
-    async with open_link(address) as link:
+    async with open_link(address, clock=handle.earliest_us) as link:
         try:
             process = await spawn(handle.manifest, home, clean_environ(settings.environ, home, address))
         except OSError as error:

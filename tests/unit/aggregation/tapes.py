@@ -26,17 +26,23 @@ def feed_of(
     interval: Interval | None = None,
     asset_class: AssetClass = AssetClass.CRYPTO,
     timezone: str = "",
+    since_us: int = 0,
 ) -> Feed:
     instrument = Instrument(1, "BTC-USDT", asset_class, timezone=timezone)
     series = {each: Series(n, 1, "BTC-USDT", "demo", each) for n, each in enumerate(intervals)}
-    return Feed(id, kind, instrument, "demo", interval, bars=series)
+    return Feed(id, kind, instrument, "demo", interval, bars=series, since_us=since_us)
 
 
 def builder_of(
-    intervals: Iterable[Interval] = tuple(Interval), *, lateness_us: int = 0, timezone: str = "", **building: object
+    intervals: Iterable[Interval] = tuple(Interval),
+    *,
+    lateness_us: int = 0,
+    timezone: str = "",
+    since_us: int = 0,
+    **building: object,
 ) -> BarBuilder:
     asset_class = AssetClass.STOCK if timezone else AssetClass.CRYPTO
-    feed = feed_of(intervals, timezone=timezone, asset_class=asset_class)
+    feed = feed_of(intervals, timezone=timezone, asset_class=asset_class, since_us=since_us)
     return BarBuilder(feed, Building(lateness_us=lateness_us, **building))  # type: ignore[arg-type]
 
 

@@ -168,6 +168,8 @@ class FakeStore:
         self.all_series = {}
         self.ledger = {}
         self.bars = {}
+        self.first_heard = {}  # series id -> event time
+        self.collected_since = {}  # series id -> when it was put on the list
         self.list = []
 
     async def _ask(self):
@@ -203,6 +205,14 @@ class FakeStore:
     async def coverage(self, series_id):
         await self._ask()
         return Settled(self.ledger.get(series_id, Ranges()))
+
+    async def first_heard_us(self, series):
+        await self._ask()
+        return self.first_heard.get(series.id)
+
+    async def collected_since_us(self, series):
+        await self._ask()
+        return self.collected_since.get(series.id)
 
     async def read(self, series, within, *, limit=None):
         await self._ask()

@@ -1,6 +1,6 @@
 """From where to where a channel was without its feed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -121,3 +121,37 @@ async def test_what_was_left_for_too_long_is_not_made_up_for_by_itself(gaps, hea
     healer.calls.clear()
     gaps.joined(line, NOW_US + 90 * DAY_US)
     assert healer.calls == [(Interval.M1, NOW_US + 60 * DAY_US, NOW_US + 90 * DAY_US, False)]
+
+
+async def test_old_words_of_connections_that_fell_again_forget_no_gap(gaps, healer, line):
+    gaps.joined(line, NOW_US, oldest_us=NOW_US)
+    heard(line, NOW_US + MINUTE_US)
+    gaps.lost(line)
+    for age_us in (DAY_US, 3 * MINUTE_US):
+        line.open(replace(FEED, since_us=NOW_US + 9 * MINUTE_US))
+        gaps.joined(line, NOW_US + 9 * MINUTE_US - age_us, oldest_us=NOW_US + 9 * MINUTE_US - age_us)
+        heard(line, NOW_US + 2 * MINUTE_US)
+        gaps.lost(line)
+    line.open(replace(FEED, since_us=NOW_US + 9 * MINUTE_US))
+    gaps.joined(line, NOW_US + 10 * MINUTE_US)
+    assert healer.calls[-1] == (Interval.M1, NOW_US + MINUTE_US, NOW_US + 10 * MINUTE_US, False)
+
+
+async def test_an_old_word_of_a_connection_that_fell_is_not_where_a_gap_begins(gaps, healer, line):
+    line.open(replace(FEED, since_us=NOW_US))
+    gaps.joined(line, NOW_US - 20 * DAY_US, oldest_us=NOW_US - 20 * DAY_US)
+    gaps.lost(line)
+    line.open(replace(FEED, since_us=NOW_US))
+    gaps.joined(line, NOW_US + 5, oldest_us=NOW_US + 5)
+    assert healer.calls[-1] == (Interval.M1, NOW_US + 5, NOW_US + 5, True)
+
+
+async def test_a_tape_that_was_wound_back_owes_from_where_it_was_lost_then(gaps, healer, line):
+    line.open(replace(FEED, since_us=NOW_US))
+    for day in (2, 5):
+        gaps.joined(line, NOW_US - day * DAY_US, oldest_us=NOW_US - day * DAY_US)
+        gaps.joined(line, NOW_US - day * DAY_US + 5)
+        gaps.lost(line)
+        line.open(replace(FEED, since_us=NOW_US))
+    gaps.joined(line, NOW_US - 5 * DAY_US + MINUTE_US)
+    assert healer.calls[-1] == (Interval.M1, NOW_US - 5 * DAY_US, NOW_US - 5 * DAY_US + MINUTE_US, False)

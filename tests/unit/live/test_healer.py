@@ -36,12 +36,46 @@ async def test_every_period_of_the_trades_with_which_a_feed_joins_is_looked_afte
     world = World()
     async with world.running():
         world.wants.want(BARS)
-        await trio.sleep(20)
+        await trio.sleep(110)
         joined = world.minute
-        world.tick(oldest_us=joined - 90 * SECOND_US)
+        world.tick(oldest_us=joined - 50 * SECOND_US)
         await trio.sleep(50)
         healed = Ranges.of(world.historian.ranges())
-        assert healed == Ranges((span(joined - 2 * MINUTE_US, joined + MINUTE_US),))
+        assert healed == Ranges((span(joined - MINUTE_US, joined + MINUTE_US),))
+
+
+async def test_the_time_since_what_a_vendor_begins_with_is_not_made_up_for(autojump_clock):
+    world = World()
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(20)
+        joined = world.minute
+        old = joined - 3 * DAY_US
+        world.tick(event_us=old)
+        await trio.sleep(1)
+        world.tick(oldest_us=joined - 90 * SECOND_US)
+        await trio.sleep(50)
+        assert Ranges.of(world.historian.ranges()) == Ranges.of((
+            span(old, old + MINUTE_US), span(joined, joined + MINUTE_US),
+        ))  # fmt: skip
+
+
+async def test_what_a_vendor_begins_with_after_a_gap_does_not_end_it(autojump_clock):
+    world = World()
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        await world.trade_for(130)
+        lost = world.minute
+        world.say(is_up=False, reason="cut")
+        await trio.sleep(240)
+        world.say(is_up=True)
+        world.tick(event_us=world.clock() - 150 * SECOND_US)
+        await trio.sleep(2)
+        back = world.minute
+        await world.trade_for(70)
+        healed = Ranges.of(world.historian.ranges()[1:])
+        assert healed == Ranges((span(lost, back + MINUTE_US),))
 
 
 async def test_who_follows_trades_alone_owes_no_bars(autojump_clock):
@@ -130,6 +164,51 @@ async def test_a_collected_series_is_made_up_for_from_its_last_closed_bar(autoju
         world.tick()
         await trio.sleep(70)
         assert Ranges.of(world.historian.ranges()) == Ranges((span(last, world.minute),))
+
+
+async def test_the_first_period_of_all_is_owed_after_a_restart_though_nothing_of_the_series_was_ever_stored(
+    autojump_clock,
+):
+    world = World()
+    (btc,) = await world.store.upsert_instruments([BTC])
+    series = await world.store.series(btc, "binance", Interval.M1)
+    first = world.minute - 30 * MINUTE_US
+    world.store.first_heard[series.id] = first + 40 * SECOND_US
+    async with world.running():
+        world.wants.collect([COLLECTED])
+        await trio.sleep(1)
+        world.tick()
+        await trio.sleep(70)
+        assert Ranges.of(world.historian.ranges()) == Ranges((span(first, world.minute),))
+
+
+async def test_ready_made_bars_are_owed_since_they_are_collected_when_none_was_ever_closed(autojump_clock):
+    world = World()
+    (btc,) = await world.store.upsert_instruments([BTC])
+    series = await world.store.series(btc, "binance", Interval.M1)
+    first = world.minute - 5 * MINUTE_US
+    world.store.collected_since[series.id] = first + 40 * SECOND_US
+    async with world.running():
+        world.wants.collect([COLLECTED])
+        await trio.sleep(1)
+        world.tick()
+        await trio.sleep(70)
+        assert Ranges.of(world.historian.ranges()) == Ranges((span(first, world.minute),))
+
+
+async def test_what_is_stored_before_the_first_settled_range_is_owed_too(autojump_clock):
+    world = World()
+    (btc,) = await world.store.upsert_instruments([BTC])
+    series = await world.store.series(btc, "binance", Interval.M1)
+    first = world.minute - 30 * MINUTE_US
+    world.store.first_heard[series.id] = first + 40 * SECOND_US
+    world.store.ledger[series.id] = Ranges((span(first + MINUTE_US, world.minute),))
+    async with world.running():
+        world.wants.collect([COLLECTED])
+        await trio.sleep(1)
+        world.tick()
+        await trio.sleep(70)
+        assert span(first, first + MINUTE_US) in world.historian.ranges()
 
 
 async def test_what_was_still_owed_when_the_server_stopped_is_owed_when_it_is_back(autojump_clock):

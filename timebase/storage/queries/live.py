@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from timebase.model.timerange import Ranges, TimeRange, to_datetime, to_us
 from timebase.storage.annex import Connection
 from timebase.storage.delivery import Delivery
-from timebase.storage.queries.ticks import select_newest_us
+from timebase.storage.queries.ticks import select_newest_us, select_oldest_trade_us
 from timebase.storage.text import clean
 
 # Whoever tries the same again waits here for the row of the first try, and then sees its token.
@@ -35,6 +35,8 @@ SELECT at, is_up
  ORDER BY at, is_up
  LIMIT $4
 """
+
+_FIRST_UP = "SELECT min(at) FROM recordings WHERE series_id = $1 AND is_up"
 
 MOST_WORDS = 10_000  # of one answer
 
@@ -78,6 +80,13 @@ async def select_recorded(conn: Connection, kind: str, series_id: int, within: T
             found += [TimeRange(since_us, until_us)] if since_us < until_us else []
         since_us = at_us if is_up else None
     return Ranges.of(found) & Ranges((within,))
+
+
+async def select_first_heard_us(conn: Connection, series_id: int) -> int | None:
+    """The oldest trade since the feed first came up; of a tape, which is older than that, the oldest of all."""
+    first_up = await conn.fetchval(_FIRST_UP, series_id)
+    since_us = None if first_up is None else await select_oldest_trade_us(conn, series_id, to_us(first_up))
+    return await select_oldest_trade_us(conn, series_id, 0) if since_us is None else since_us
 
 
 async def _last_sign(conn: Connection, kind: str, series_id: int, since_us: int, until_us: int) -> int:

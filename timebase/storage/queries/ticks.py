@@ -68,6 +68,8 @@ _NEWEST = {
     "quotes": "SELECT time FROM quotes WHERE series_id = $1 AND time >= $2 AND time < $3 ORDER BY time DESC LIMIT 1",
 }
 
+_OLDEST = "SELECT time FROM trades WHERE series_id = $1 AND time >= $2 ORDER BY time LIMIT 1"
+
 
 async def select_stored_keys(conn: Connection, spans: Sequence[Span]) -> TradeKeys:
     """The numbered trades that are stored within `spans`."""
@@ -169,6 +171,11 @@ def _reading(
         limit="ALL" if limit is None else format(limit, "d"),
         offset=0 if after is None else after.given,
     )
+
+
+async def select_oldest_trade_us(conn: Connection, series_id: int, since_us: int) -> int | None:
+    oldest = await conn.fetchval(_OLDEST, series_id, to_datetime(since_us))
+    return None if oldest is None else to_us(oldest)
 
 
 async def select_newest_us(conn: Connection, kind: str, series_id: int, within: TimeRange) -> int | None:
