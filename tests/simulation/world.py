@@ -82,15 +82,20 @@ class Seen:
 
 
 class Writer:
-    """ready -> durable: the ledger claims what closed, and history what it covers."""
+    """ready -> durable: the ledger claims what closed, and history what it covers. Keeps nothing while `is_full`."""
 
     def __init__(self, store, clock, draw):
         self._store, self._clock, self._draw = store, clock, draw
+        self.is_full = False
 
     async def run(self, inbox, outbox):
         async with inbox, outbox:
             async for item in inbox:
                 await trio.sleep(self._draw.choice((0.0, 0.002, 0.02)))
+                if self.is_full:
+                    lost = Durable(item) if isinstance(item, Batch) else DurableLive(item, None, self._clock())
+                    await outbox.send(replace(lost, error="the database is away, and the spool is full"))
+                    continue
                 if isinstance(item, Batch):
                     self._store.put(item.series.id, item.bars, item.covers)
                     await outbox.send(Durable(item))
@@ -109,6 +114,7 @@ class History:
     def __init__(self, world):
         self._world = world
         self._waiting = {}
+        self._lost = set()
         self.asked = 0
 
     async def complete(self, question, attempts):
@@ -135,17 +141,22 @@ class History:
         outcome = Outcome.COMPLETE if len(bars) else Outcome.EMPTY
         await world.raw_in.send(Batch(demand_id, series, gap, outcome, "backfill", world.clock(), bars, is_last=True))
         await self._waiting[demand_id].wait()
+        if demand_id in self._lost:
+            raise StoreUnavailable("the database is away, and the spool is full")
 
     async def run(self, inbox):
         async with inbox:
             async for durable in inbox:
+                if durable.error:
+                    self._lost.add(durable.batch.demand_id)
                 self._waiting[durable.batch.demand_id].set()
 
 
 class World:
-    """`seed` decides everything."""
+    """`seed` decides everything; `fills_spool`: whether there are times in which nothing can be stored."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, fills_spool=False):
+        self.fills_spool = fills_spool
         self.draw = random.Random(seed)
         self.clock = Wall()
         self.start_us = self.clock()
@@ -166,6 +177,7 @@ class World:
             wants=self.wants, router=router, roster=self.roster, hub=self.hub, healer=self.healer, **shared
         )
         self.hub.attach(self.wants, self.feeds)
+        self.writer = Writer(self.store, self.clock, self.draw)
         self.followers = []
         self.deepest = 0
 
@@ -176,7 +188,7 @@ class World:
         async with trio.open_nursery() as road:
             road.start_soon(self.history.run, past_out)
             await road.start(run_hub, durable_out, past_in, self.hub)
-            road.start_soon(Writer(self.store, self.clock, self.draw).run, ready_out, durable_in)
+            road.start_soon(self.writer.run, ready_out, durable_in)
             road.start_soon(lambda: run_aggregator(good_out, ready_in, building=build))
             road.start_soon(run_validator, self.raw_out, good_in)
             await road.start(run_healer, self.healer)
@@ -238,6 +250,7 @@ class World:
 
     async def trouble(self):
         plagues = (self.cut, self.die, self.go_mute, self.refuse, self.lose_store)
+        plagues += (self.fill_spool,) * 2 if self.fills_spool else ()
         await trio.sleep(self.draw.uniform(5, 60))
         while trio.current_time() < TROUBLE_S - 100:
             await self.draw.choice(plagues)()
@@ -277,6 +290,11 @@ class World:
         self.store.is_away = True
         await trio.sleep(self.draw.uniform(1, 20))
         self.store.is_away = False
+
+    async def fill_spool(self):
+        self.store.is_away = self.writer.is_full = True
+        await trio.sleep(self.draw.uniform(1, 150))
+        self.store.is_away = self.writer.is_full = False
 
     # --- who looks ---
 
@@ -370,11 +388,11 @@ class World:
         return (open_us - self.start_us) // MINUTE_US
 
 
-def simulate(seed):
+def simulate(seed, *, fills_spool=False):
     """Live one life. Returns: the promises that were broken in it; the same seed always has the same ones."""
 
     async def main():
-        world = World(seed)
+        world = World(seed, fills_spool)
         await world.store.upsert_instruments((Instrument(0, "BTC-USDT", AssetClass.CRYPTO),))
         await world.run()
         return world.broken_promises()
