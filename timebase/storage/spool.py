@@ -219,7 +219,7 @@ def _write(path: Path, pieces: Sequence[Piece]) -> None:
         for left in (unfinished, path):
             with suppress(OSError):
                 left.unlink(missing_ok=True)
-        raise SpoolFull(f"the spool cannot be written: {error}") from error
+        raise SpoolFull(f"the spool cannot be written: {error.strerror or error}") from error  # followers read it
 
 
 def _unlink(path: Path) -> None:

@@ -158,6 +158,7 @@ class Hub:
         follower.add(channel, throttle_s, is_held=is_held)
         if is_first:
             self._faults.pop(channel, None)  # somebody will try anew
+            self._unkept.pop(topic, None)
             self._demands.want(channel)
         fault = self._faults.get(channel)
         standing = (*([fault] if fault else []), *self._state_of(channel), *topic.latest())

@@ -208,6 +208,10 @@ async def test_followers_are_told_when_nothing_can_be_stored_and_when_it_is_over
         ended, trade = shown(await follower.next())
         with hub.follow(TRADES) as later:
             assert later.depth == 0
+    hub.publish(replace(trades(60, 10), error=FULL))
+    with hub.follow(TRADES) as alone:
+        hub.publish(replace(trades(70, 10), error=FULL))
+        assert shown(await alone.next()) == [began]
     assert FULL in began["message"]
     assert (ended["code"], ended["message"]) == ("not_stored", "it is stored and shown again; 50 trades were not")
     assert (trade["id"], trade["seq"]) == (50, NOW_US + 1)
