@@ -9,6 +9,7 @@ import fcntl
 import logging
 import os
 import secrets
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -59,17 +60,15 @@ class Spool:
         self.refusal = ""
         self.lost = 0
         self._folder = folder
-        self._sizes = {path: path.stat().st_size for path in sorted(folder.glob(f"*{SUFFIX}")) if _number(path)}
-        self._stuck: dict[Path, int] = {}
+        queue = sorted(path for path in folder.glob(f"*{SUFFIX}") if _number(path))
+        self._sizes = OrderedDict((path, path.stat().st_size) for path in queue)  # a dict is slow at its left end
+        self._stuck: set[Path] = set()
+        self.bytes = sum(self._sizes.values())  # what it takes on disk
         self._next = max(map(_number, folder.iterdir()), default=0) + 1
 
     def __len__(self) -> int:
         """Files that wait."""
         return len(self._sizes)
-
-    @property
-    def bytes(self) -> int:
-        return sum(self._sizes.values()) + sum(self._stuck.values())
 
     @property
     def stuck(self) -> int:
@@ -108,18 +107,20 @@ class Spool:
         await trio.to_thread.run_sync(_write, path, pieces)
         self._next += 1
         self._sizes[path] = size
+        self.bytes += size
 
     async def oldest(self) -> Waiting | None:
         """The file to replay next. One that cannot be read is set aside, loudly.
 
         Raises: StoreUnavailable when nothing can be read for now; what is newer has to wait for it.
         """
-        for path in list(self._sizes):
+        while self._sizes:
+            path = next(iter(self._sizes))
             try:
                 return await trio.to_thread.run_sync(_read, path)
             except FileNotFoundError:
                 logger.error("the spooled %s was deleted by somebody else: what it held is lost", path)
-                self._sizes.pop(path)
+                self._forget(path)
             except (Damaged, OSError) as error:
                 if isinstance(error, OSError) and error.errno in _EXHAUSTED:
                     raise StoreUnavailable(f"the spool cannot be read for now: {error}") from error
@@ -136,7 +137,7 @@ class Spool:
         except OSError as error:
             self._get_stuck(path, error)
             return await trio.to_thread.run_sync(_mark, path)
-        self._sizes.pop(path)
+        self._forget(path)
         self.refusal = ""
         return ""
 
@@ -153,10 +154,10 @@ class Spool:
             await trio.to_thread.run_sync(path.rename, aside)
         except OSError as error:
             logger.error("the spooled %s cannot be replayed (%s), and stays where it is: %s", path, why, error)
-            self._stuck[path] = self._sizes.pop(path)
+            self._leave(path)
             return
         logger.error("the spooled %s cannot be replayed and is kept as %s: %s", path.name, aside, why)
-        self._sizes.pop(path)
+        self._forget(path)
 
     def _get_stuck(self, path: Path, error: OSError) -> None:
         """Once is enough: what the disk does not let go, it does not let go a thousand times."""
@@ -165,7 +166,14 @@ class Spool:
             "the spooled %s is stored, and cannot be deleted: %s. Make %s writable and restart, or delete it by hand;"
             " nothing is stored twice, but the spool's room is not free", path.name, error, path.parent,
         )  # fmt: skip
-        self._stuck[path] = self._sizes.pop(path)
+        self._leave(path)
+
+    def _leave(self, path: Path) -> None:
+        del self._sizes[path]
+        self._stuck.add(path)
+
+    def _forget(self, path: Path) -> None:
+        self.bytes -= self._sizes.pop(path)
 
 
 @contextmanager
