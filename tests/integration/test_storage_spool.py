@@ -1,12 +1,15 @@
 """What waited on disk is stored once, whatever breaks meanwhile; what found no room is said to be missing."""
 
 import errno
+import os
 import shutil
-from collections.abc import AsyncIterator
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import trio
 from integration.desk import Desk, open_desk
@@ -132,6 +135,36 @@ async def test_the_database_may_go_again_while_the_spool_is_replayed(database_ur
         assert complete == TimeRange(MONDAY_US, MONDAY_US + 100 * 60 * SECOND_US)
 
 
+@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "deleted", "a folder"])
+async def test_one_file_that_is_damaged_costs_no_more_than_what_was_in_it(
+    database_url: str, tmp_path: Path, damage: str, expected_errors: list[str]
+) -> None:
+    expected_errors += ["cannot be replayed", "was deleted by somebody else"]
+    async with open_desk(database_url, tmp_path) as desk:
+        feed, tape, bars = await a_feed(desk.store), trades(500, 0), minutes(5)
+        await desk.plug.pull()
+        for n, live in enumerate(cut_tape(feed, tape, 100)):
+            await desk.tell(replace(live, updates=(update(feed, bars.pick(slice(n, n + 1))),)))
+        victim = sorted((tmp_path / "spool").glob("*.batches"))[2]
+        data = victim.read_bytes()
+        victim.unlink()
+        if damage == "a folder":
+            victim.mkdir()
+        elif damage != "deleted":
+            victim.write_bytes(
+                {"cut": data[:-100], "garbage": data[:99] + bytes(50) + data[149:], "empty": b""}[damage]
+            )
+        await desk.plug.push()
+        await desk.emptied()
+        left = [n for n in range(5) if n != 2]
+        assert same_ticks(
+            await tape_of(desk, feed), Trades.concat([tape.pick(slice(100 * n, 100 * n + 100)) for n in left])
+        )
+        assert (await desk.store.read(feed.bars[Interval.M1], ALWAYS)).equals(bars.pick(np.asarray(left)))
+        claimed = (await desk.store.coverage(feed.bars[Interval.M1].id)).complete
+        assert claimed == Ranges.of(TimeRange(at(60 * n), at(60 * n + 60)) for n in left)
+
+
 # --- what found no room
 
 
@@ -224,3 +257,61 @@ async def test_live_batches_that_found_no_room_say_so_and_the_writer_goes_on(dat
         await desk.emptied()
         assert len(await tape_of(desk, feed)) == 5
         assert not (await desk.store.coverage(feed.bars[Interval.M1].id)).complete
+
+
+# --- a real disk, where one may be mounted
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """256 kB, and a folder on it that can be frozen."""
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder]
+    if os.geteuid() or subprocess.run(mount, check=False).returncode:
+        pytest.skip("no disk may be mounted here")
+    try:
+        if subprocess.run(["chattr", "+i", folder], check=False).returncode:
+            pytest.skip("no folder may be frozen here")
+        freeze(folder, "-i")
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def freeze(folder: Path, how: str) -> None:
+    """`+i`: nothing in it can be made, renamed or deleted."""
+    subprocess.run(["chattr", how, folder], check=True)
+
+
+async def test_a_disk_that_is_full_and_then_frozen_loses_nothing_that_it_took(
+    database_url: str, tmp_path: Path, small_disk: Path, expected_errors: list[str]
+) -> None:
+    expected_errors.append("cannot be deleted: [Errno 1] Operation not permitted")
+    async with open_desk(database_url, tmp_path) as desk:
+        feed, tape = await a_feed(desk.store), trades(10_000, 0)
+        await desk.plug.pull()
+        shown = [(await desk.tell(live))[0] for live in cut_tape(feed, tape, 1_000)]
+        kept = [not each.error for each in shown]
+        assert kept == sorted(kept, reverse=True)
+        assert 1 < sum(kept) < 10
+        assert "No space left" in shown[-1].error
+        freeze(small_disk, "+i")
+        (lost,) = await desk.tell(ticked(feed, trades(1, 0, at(100))))
+        assert "not permitted" in lost.error
+        await desk.plug.push()
+        await desk.emptied()
+        (stored,) = await desk.tell(ticked(feed, trades(1, 0, at(200))))
+        assert stored.commit_id is not None
+        assert desk.spool.stuck >= sum(kept)
+        whole = await tape_of(desk, feed)
+        assert same_ticks(whole.pick(slice(len(whole) - 1)), tape.pick(slice(1_000 * sum(kept))))
+        assert feed.ticks is not None
+        (before, _) = (await desk.store.recorded(feed.ticks, DAY)).parts
+        assert before == TimeRange(MONDAY_US, MONDAY_US + 1_000_000 * sum(kept))
+    freeze(small_disk, "-i")
+    before_restart = await everything(database_url)
+    async with open_desk(database_url, tmp_path) as desk:
+        await desk.emptied()
+    assert not list(small_disk.glob("*.batches"))
+    assert await everything(database_url) == before_restart

@@ -248,7 +248,7 @@ class Hub:
         for update in batch.updates:
             if is_kept or update.status in _SHOWN_ONLY:
                 self._publish_bars(update, durable)
-            else:
+            elif len(update.bars):
                 self._miss_bars(update, durable)
         for word in batch.words:
             self._watch.hear(word)
