@@ -129,7 +129,7 @@ async def _serve(
                     await actors.start(followed, "replay", run_replay, replay, live.wants)
                     async with trio.open_nursery() as clients:
                         services = Services(
-                            roster, store, historian, router, Installer(supervised, roster), replay, hub,
+                            roster, store, spool, historian, router, Installer(supervised, roster), replay, hub,
                             Seam(hub, historian, store, live.feeds, steady.latest_us), live.feeds, live.healer,
                             live.collector, actors.states, queues, refusals,
                         )  # fmt: skip
@@ -150,6 +150,7 @@ class Services:
 
     roster: Roster
     store: Store
+    spool: Spool
     historian: Historian
     router: Router
     installer: Installer

@@ -12,12 +12,16 @@ import pytest
 import trio
 from e2e.asked import ask, backfill, bars_of, day, get, problem_of, settled_us, span
 from e2e.conftest import HAS_EMBEDDED, ServerMaker
+from e2e.followers import Follower, by_opening, following, rows_of
 from e2e.ledger import postmaster_of, stored
+from e2e.live_stubs import LiveStub
 from e2e.running import asking, until
 from e2e.stubs import Stub, true_bars
 
+from timebase.aggregation.rebuild import rebuild
 from timebase.model.interval import Interval
-from timebase.model.timerange import MINUTE_US, TimeRange
+from timebase.model.ticks import Trades
+from timebase.model.timerange import DAY_US, MINUTE_US, SECOND_US, TimeRange
 from timebase.storage.embedded import Cluster, cluster_in
 
 DAY = span("2024-01-01", "2024-01-02")
@@ -129,6 +133,64 @@ async def test_the_embedded_database_is_started_again_when_it_dies(
             await until(lambda: _is_settled(client), BACK_S)
         assert postmaster_of(server.data_dir) != pid
         assert (await stored(server, "FILL-USD")).equals(true_bars(Interval.M1, WHOLE))
+
+
+NOON_US = 20_000 * DAY_US + DAY_US // 2
+LIVE_BARS, LIVE_TRADES = "bars:BTC-USDT:1m", "trades:BTC-USDT"
+LIVE_TAPE = [(NOON_US + at * SECOND_US, 100.0 + at * 7 % 13, 1.0 + at % 3, at + 1) for at in range(1, 600)]
+
+
+def _minute(at: int) -> int:
+    return NOON_US + at * MINUTE_US
+
+
+async def test_live_bars_that_could_be_stored_nowhere_are_missing_and_made_up_for_when_the_database_is_back(
+    home: Path, serving: ServerMaker, cluster: Cluster
+) -> None:
+    time, price, size, ids = zip(*LIVE_TAPE, strict=True)
+    truth = rows_of(rebuild(Trades.of(time, price, size, id=ids), intervals=[Interval.M1])[Interval.M1].bars)
+    stub = LiveStub("stub", home / "manifests", home / "stubs")
+    stub.tell_truth({"BTC-USDT": [[at, *values] for at, values in truth.items()]})
+    lost = [_minute(at) for at in (3, 4, 5)]
+    with serving(home, database_url=cluster.url) as server:
+        channels = {"channels": [LIVE_BARS, LIVE_TRADES]}
+        async with asking(server) as client, following(server, channels) as follower:
+            await _plays(stub, follower, 1, 190, "closed")
+            await _stop_at_once(cluster)
+            spool = server.data_dir / "spool"
+            spool.rename(spool.with_name("elsewhere"))  # a disk that is gone
+            spool.touch()
+            await _plays(stub, follower, 190, 370, "missing")
+            told = (await client.get("/health")).json()["spool"]
+            assert (told["is_refusing"], told["lost"] > 0) == (True, True)
+            spool.unlink()
+            spool.with_name("elsewhere").rename(spool)
+            await trio.to_thread.run_sync(trio.run, cluster.start)
+            await _plays(stub, follower, 370, 500, "closed")
+            for at in lost:
+                await follower.hears(lambda e, at=at: (e.get("time"), e.get("status")) == (at / 1000, "backfilled"))
+            await until(lambda: _is_well(client))
+            bars = bars_of(await ask(client, "BTC-USDT", TimeRange(_minute(1), _minute(8)), "1m"))
+            assert rows_of(bars) == {at: truth[at] for at in truth if _minute(1) <= at < _minute(8)}
+            assert {_minute(0), *lost} >= {first for _, _, first, _ in stub.questions()}
+    assert [event["time"] * 1000 for event in follower.bars(LIVE_BARS, "missing")] == [_minute(0), *lost]
+    assert by_opening(follower.bars(LIVE_BARS, "closed", "backfilled")) == {
+        at: values for at, values in truth.items() if at < _minute(8)
+    }
+    assert [len(follower.of(channel, "error")) for channel in (LIVE_BARS, LIVE_TRADES)] == [2, 2]
+    assert follower.states(LIVE_BARS) == ["connecting", "live"]
+
+
+async def _plays(stub: LiveStub, follower: Follower, first: int, last: int, status: str) -> None:
+    """Until what is told of the last minute of it that is over."""
+    stub.trade("BTC-USDT", *LIVE_TAPE[first - 1 : last - 1])
+    at = _minute(last // 60 - 1)
+    await follower.hears(lambda event: (event.get("time"), event.get("status")) == (at / 1000, status))
+
+
+async def _is_well(client: httpx.AsyncClient) -> bool:
+    health = (await client.get("/health")).json()
+    return health["status"] == "ok" and not health["spool"]["is_refusing"]
 
 
 async def _backfill_in_vain(client: httpx.AsyncClient) -> None:

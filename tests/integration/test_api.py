@@ -10,7 +10,7 @@ import pytest
 import trio
 import zstandard
 from prometheus_client.parser import text_string_to_metric_families
-from unit.api.fakes import BTC, STARTED_US, FakeServices, open_client
+from unit.api.fakes import BTC, STARTED_US, FakeServices, FakeSpool, open_client
 
 from timebase.errors import AllProvidersFailed, BadPackage, ConfigError, NotSupported, StoreUnavailable
 from timebase.history.answer import Missing
@@ -540,6 +540,28 @@ async def test_without_the_token_nothing_is_told(header: str | None, path: str) 
     assert reply.headers["www-authenticate"].startswith("Bearer")
 
 
+async def test_health_and_metrics_tell_of_the_spool() -> None:
+    services = FakeServices()
+    services.roster.faults = []
+    why = "the spool cannot be written: [Errno 28] No space left on device: '/data/spool/1.tmp'"
+    services.spool = FakeSpool(1_000, 990, why, lost=7, waiting=3)
+    async with open_client(services) as client:
+        (full, metrics) = (await client.get("/health")).json(), (await client.get("/metrics")).text
+        services.spool = FakeSpool(1_000, 990, stuck=1)
+        stuck = (await client.get("/health")).json()
+        services.spool = FakeSpool(1_000)
+        well = (await client.get("/health")).json()
+    assert (full["status"], stuck["status"], well["status"]) == ("degraded", "degraded", "ok")
+    assert full["spool"] == {
+        "waiting": 3, "bytes": 990, "limit_bytes": 1_000, "is_refusing": True, "reason": why, "lost": 7, "stuck": 0,
+    }  # fmt: skip
+    told = {line for line in metrics.splitlines() if line.startswith("timebase_spool")}
+    assert told == {
+        "timebase_spool_waiting 3.0", "timebase_spool_bytes 990.0", "timebase_spool_limit_bytes 1000.0",
+        "timebase_spool_refusing 1.0", "timebase_spool_stuck 0.0", "timebase_spool_lost_total 7.0",
+    }  # fmt: skip
+
+
 async def test_with_the_token_everything_is_told() -> None:
     async with open_client(FakeServices(), token="secret") as client:
         stranger = await client.get("/health")
@@ -548,6 +570,7 @@ async def test_with_the_token_everything_is_told() -> None:
         assert (await client.get("/api/v1/data/AAPL")).status_code == 200
     assert (stranger.status_code, friend.status_code) == (200, 200)
     assert "kind" not in stranger.json()["database"]
+    assert "reason" not in stranger.json()["spool"]
     assert stranger.json()["broken"] == ["bad"]
     assert friend.json()["database"]["kind"] == "fake"
 

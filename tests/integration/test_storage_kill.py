@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,15 +14,18 @@ from integration.doomed_live_writer import AGAIN, ROWS, TRADES
 from integration.doomed_writer import BARS
 from integration.market import ALWAYS, MONDAY_US, a_series, minutes
 from integration.plug import open_plug
-from integration.tape import a_feed, same_ticks, trades
+from integration.tape import a_feed, cut_tape, same_ticks, trades, update
 
 from timebase.model.interval import Interval
 from timebase.model.timerange import MINUTE_US, Ranges, TimeRange
+from timebase.storage.delivery import Delivery
 from timebase.storage.spool import open_spool
 from timebase.storage.store import Store, open_store
 from timebase.storage.writer import Done, Work, run_writer
 
-DOOMED, DOOMED_LIVE = (Path(__file__).with_name(f"doomed_{which}writer.py") for which in ("", "live_"))
+DOOMED, DOOMED_LIVE, DOOMED_REPLAYER = (
+    Path(__file__).with_name(f"doomed_{which}.py") for which in ("writer", "live_writer", "replayer")
+)
 
 
 class Doomed:
@@ -118,6 +122,36 @@ async def test_a_server_killed_while_it_stores_a_tape_leaves_trades_and_their_ba
         assert (await store.read(series, ALWAYS)).equals(bars.pick(slice(n)))
         assert (await store.coverage(series.id)).complete == Ranges((TimeRange(MONDAY_US, MONDAY_US + n * MINUTE_US),))
     assert n == TRADES // ROWS
+
+
+async def test_a_server_killed_while_it_replays_live_batches_stores_each_once(
+    store: Store, database_url: str, tmp_path: Path
+) -> None:
+    files, rows = 300, 200
+    feed, tape, bars = await a_feed(store), trades(files * rows, first_id=0), minutes(files)
+    series = feed.bars[Interval.M1]
+    assert feed.ticks is not None
+    with open_spool(tmp_path / "spool", 1 << 30) as spool:
+        for n, live in enumerate(cut_tape(feed, tape, rows)):
+            closing = replace(live, updates=(update(feed, bars.pick(slice(n, n + 1))),))
+            await spool.append_live([closing], Delivery(spool.writer))
+    left = files
+    for gone in (1, 3, 10, 25, files):
+        async with open_doomed(database_url, tmp_path, DOOMED_REPLAYER) as doomed:
+            with trio.fail_after(60):
+                while not doomed.told or doomed.told[-1][1] < min(gone, left):  # noqa: ASYNC110
+                    await trio.sleep(0.001)
+        left = len(list((tmp_path / "spool").glob("*.batches")))
+        stored, commits = await store.read_trades(feed.ticks, ALWAYS)
+        assert len(stored) // rows in {files - left, files - left + 1}  # one may be stored, and not deleted yet
+        assert same_ticks(stored, tape.pick(slice(len(stored))))
+        assert [len(set(commits[first : first + rows])) for first in range(0, len(stored), rows)] == [1] * (
+            len(stored) // rows
+        )
+        assert (await store.read(series, ALWAYS)).equals(bars.pick(slice(len(stored) // rows)))
+    assert left == 0
+    store._touch(series.id)
+    assert (await store.coverage(series.id)).complete == Ranges((TimeRange(MONDAY_US, MONDAY_US + files * MINUTE_US),))
 
 
 async def drain(store: Store, folder: Path) -> None:

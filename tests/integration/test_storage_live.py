@@ -279,7 +279,7 @@ async def test_after_a_crash_without_a_word_it_was_recorded_until_its_last_tick(
         async with open_store(database_url, tmp_path) as store:
             feed = await a_feed(store)
             assert feed.ticks is not None
-            await store.put_live([ticked(feed, trades(10, first_id, first_us), first_us)])
+            await store.put_live([ticked(feed, trades(10, first_id, first_us), first_us + SECOND_US)])  # heard later
             known = await store.recorded(feed.ticks, TimeRange(MONDAY_US, MONDAY_US + DAY_US))
     assert known == Ranges((
         TimeRange(MONDAY_US, MONDAY_US + 9_001), TimeRange(MONDAY_US + HOUR_US, MONDAY_US + HOUR_US + 9_001)

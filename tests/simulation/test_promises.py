@@ -17,5 +17,9 @@ def test_no_feed_is_made_anew_and_no_honest_trade_refused_because_the_wall_clock
     assert simulate(quiet_seed, has_plagues=False, has_steps=True) == []
 
 
+def test_what_could_be_stored_nowhere_is_made_up_for(seed: int) -> None:
+    assert simulate(seed, fills_spool=True) == [], f"replay with: python -m pytest tests/simulation --seed {seed}"
+
+
 def test_the_same_seed_is_the_same_life() -> None:
     assert simulate(4711) == simulate(4711)

@@ -95,15 +95,20 @@ class Seen:
 
 
 class Writer:
-    """ready -> durable: the ledger claims what closed, and history what it covers."""
+    """ready -> durable: the ledger claims what closed, and history what it covers. Keeps nothing while `is_full`."""
 
     def __init__(self, store, clock, draw):
         self._store, self._clock, self._draw = store, clock, draw
+        self.is_full = False
 
     async def run(self, inbox, outbox):
         async with inbox, outbox:
             async for item in inbox:
                 await trio.sleep(self._draw.choice((0.0, 0.002, 0.02)))
+                if self.is_full:
+                    lost = Durable(item) if isinstance(item, Batch) else DurableLive(item, None, self._clock())
+                    await outbox.send(replace(lost, error="the database is away, and the spool is full"))
+                    continue
                 if isinstance(item, Batch):
                     self._store.put(item.series.id, item.bars, item.covers)
                     await outbox.send(Durable(item))
@@ -122,6 +127,7 @@ class History:
     def __init__(self, world):
         self._world = world
         self._waiting = {}
+        self._lost = set()
         self.asked = 0
 
     async def complete(self, question, attempts):
@@ -149,17 +155,26 @@ class History:
         outcome = Outcome.COMPLETE if len(bars) else Outcome.EMPTY
         await world.raw_in.send(Batch(demand_id, series, gap, outcome, "backfill", world.clock(), bars, is_last=True))
         await self._waiting[demand_id].wait()
+        if demand_id in self._lost:
+            raise StoreUnavailable("the database is away, and the spool is full")
 
     async def run(self, inbox):
         async with inbox:
             async for durable in inbox:
+                if durable.error:
+                    self._lost.add(durable.batch.demand_id)
                 self._waiting[durable.batch.demand_id].set()
 
 
 class World:
-    """`seed` decides everything. `has_plagues`: things go wrong outside; `has_steps`: the wall clock does."""
+    """`seed` decides everything.
 
-    def __init__(self, seed, *, has_plagues=True, has_steps=False):
+    `has_plagues`: things go wrong outside; `has_steps`: the wall clock does; `fills_spool`: at times nothing can be
+    stored.
+    """
+
+    def __init__(self, seed, *, has_plagues=True, has_steps=False, fills_spool=False):
+        self.fills_spool = fills_spool
         self.draw = random.Random(seed)
         self.clock_draw = random.Random(seed)  # one of its own: the rest of a life is the same with steps and without
         self.has_plagues, self.has_steps = has_plagues, has_steps
@@ -187,6 +202,7 @@ class World:
             **shared | {"clock": self.steady.earliest_us},
         )  # fmt: skip
         self.hub.attach(self.wants, self.feeds)
+        self.writer = Writer(self.store, self.clock, self.draw)
         self.followers = []
         self.deepest = 0
 
@@ -197,7 +213,7 @@ class World:
         async with trio.open_nursery() as road:
             road.start_soon(self.history.run, past_out)
             await road.start(run_hub, durable_out, past_in, self.hub)
-            road.start_soon(Writer(self.store, self.clock, self.draw).run, ready_out, durable_in)
+            road.start_soon(self.writer.run, ready_out, durable_in)
             road.start_soon(lambda: run_aggregator(good_out, ready_in, building=build))
             validate = partial(run_validator, latest_us=self.steady.latest_us, refusals=self.refusals)
             road.start_soon(validate, self.raw_out, good_in)
@@ -279,6 +295,7 @@ class World:
 
     async def trouble(self):
         plagues = (self.cut, self.die, self.go_mute, self.refuse, self.lose_store)
+        plagues += (self.fill_spool,) * 2 if self.fills_spool else ()
         await trio.sleep(self.draw.uniform(5, 60))
         while trio.current_time() < TROUBLE_S - 100:
             await self.draw.choice(plagues)()
@@ -330,6 +347,11 @@ class World:
         self.store.is_away = True
         await trio.sleep(self.draw.uniform(1, 20))
         self.store.is_away = False
+
+    async def fill_spool(self):
+        self.store.is_away = self.writer.is_full = True
+        await trio.sleep(self.draw.uniform(1, 150))
+        self.store.is_away = self.writer.is_full = False
 
     # --- who looks ---
 

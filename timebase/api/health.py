@@ -6,6 +6,7 @@ from timebase.actors import RUNNING
 from timebase.api.access import is_trusted
 from timebase.api.exchange import Asked, Desk, Reply, json_reply
 from timebase.api.parse import parse_query
+from timebase.api.services import Spool
 from timebase.api.times import iso
 from timebase.clock import now_us
 from timebase.errors import StoreUnavailable
@@ -19,8 +20,8 @@ WELL = frozenset({"ready", "starting", "disabled", "waiting"})  # waiting: for a
 async def get_health(desk: Desk, asked: Asked, _: list[Attempt]) -> Reply:
     """200 when the database answers and every actor runs (the store opens only after its migrations), else 503.
 
-    "degraded" is a 200 with a provider that is down or a manifest that is broken. A server with a token keeps its
-    addresses and paths from those who have not got it.
+    "degraded" is a 200 with a provider that is down, a manifest that is broken or a spool that does not work. A server
+    with a token keeps its addresses and paths from those who have not got it.
     """
     parse_query(asked.query, ())
     services = desk.services
@@ -29,18 +30,32 @@ async def get_health(desk: Desk, asked: Asked, _: list[Attempt]) -> Reply:
     actors = services.actors()
     states = services.roster.all()
     is_up = not reason and all(state == RUNNING for state in actors.values())
-    is_whole = not services.roster.broken() and all(each.state in WELL for each in states)
+    is_spooling = not services.spool.refusal and not services.spool.stuck
+    is_whole = is_spooling and not services.roster.broken() and all(each.state in WELL for each in states)
     content = {
         "status": "down" if not is_up else "ok" if is_whole else "degraded",
         "version": services.version,
         "started": iso(services.started_us),
         "uptime_s": (now_us() - services.started_us) // SECOND_US,
         "database": {"is_up": not reason, **({"reason": reason, **services.store.health()} if is_ours else {})},
+        "spool": _spool_facts(services.spool, is_ours=is_ours),
         "actors": actors,
         "providers": [{"slug": s.slug, "state": s.state, "reason": s.reason} for s in states],
         "broken": [str(each.folder) if is_ours else each.folder.name for each in services.roster.broken()],
     }
     return json_reply(content, 200 if is_up else 503).with_headers(("cache-control", "no-store"))
+
+
+def _spool_facts(spool: Spool, *, is_ours: bool) -> dict[str, object]:
+    return {
+        "waiting": len(spool),
+        "bytes": spool.bytes,
+        "limit_bytes": spool.max_bytes,
+        "is_refusing": bool(spool.refusal),
+        **({"reason": spool.refusal} if is_ours else {}),
+        "lost": spool.lost,
+        "stuck": spool.stuck,
+    }
 
 
 async def _reason_down(desk: Desk) -> str:

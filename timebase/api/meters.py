@@ -83,6 +83,7 @@ class _ServerCollector(Collector):
         yield GaugeMetricFamily("timebase_render_cache_bytes", "Rendered bodies kept.", self._cache.bytes)
         yield CounterMetricFamily("timebase_render_cache_hits", "Bodies taken from the cache.", value=self._cache.hits)
         yield CounterMetricFamily("timebase_render_cache_misses", "Bodies rendered.", value=self._cache.misses)
+        yield from self._spool()
         yield from self._actors()
         yield from self._providers()
         yield from self._hub()
@@ -94,6 +95,15 @@ class _ServerCollector(Collector):
         for name, state in self._services.actors().items():
             up.add_metric((name,), float(state == "running"))
         yield up
+
+    def _spool(self) -> Iterator[Metric]:
+        spool = self._services.spool
+        yield GaugeMetricFamily("timebase_spool_waiting", "Files that wait for the database.", len(spool))
+        yield GaugeMetricFamily("timebase_spool_bytes", "What the spool takes on disk.", spool.bytes)
+        yield GaugeMetricFamily("timebase_spool_limit_bytes", "What it may take: spool_mb.", spool.max_bytes)
+        yield GaugeMetricFamily("timebase_spool_refusing", "1 while nothing more can be kept.", bool(spool.refusal))
+        yield GaugeMetricFamily("timebase_spool_stuck", "Stored files that cannot be deleted.", spool.stuck)
+        yield CounterMetricFamily("timebase_spool_lost", "Batches that could not be kept.", value=spool.lost)
 
     def _hub(self) -> Iterator[Metric]:
         hub = self._services.hub

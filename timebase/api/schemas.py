@@ -214,6 +214,15 @@ SCHEMAS: Mapping[str, Schema] = {
         "started": _TEXT,
         "uptime_s": _WHOLE,
         "database": {"type": "object", "properties": {"is_up": _YES, "reason": _TEXT}, "required": ["is_up"]},
+        "spool": _object(
+            {
+                "waiting": _WHOLE, "bytes": _WHOLE, "limit_bytes": _WHOLE, "is_refusing": _YES, "reason": _TEXT,
+                "lost": {"type": "integer", "description": "Batches it could not take since the start."},
+                "stuck": {"type": "integer", "description": "Files that are stored and cannot be deleted."},
+            },
+            optional=("reason",),
+            description="Where batches wait on disk while the database is away; `waiting` counts files.",
+        ),
         "actors": {"type": "object", "additionalProperties": _TEXT},
         "providers": _list(_object({"slug": _TEXT, "state": _TEXT, "reason": _TEXT})),
         "broken": _TEXTS,

@@ -30,7 +30,7 @@ from timebase.live.supply import Supply
 from timebase.live.upkeep import Upkeep
 from timebase.live.wants import Wants
 from timebase.model.feed import Channel, Feed, FeedKind, FeedState
-from timebase.model.live import Arrival
+from timebase.model.live import Arrival, BarUpdate
 
 
 class Feeds:
@@ -74,7 +74,7 @@ class Feeds:
     # --- heard from the road ---
 
     def note(self, feed: Feed, received_us: int, event_us: int, n: int, *, oldest_us: int) -> None:
-        """So many rows of a feed are durable, the newest of `event_us`."""
+        """So many rows of a feed came, the newest of `event_us`."""
         line = self._lines.of_feed(feed)
         if line is None:
             return
@@ -100,6 +100,13 @@ class Feeds:
         if word.pulse_us is not None and not line.is_down:
             line.note_pulse(word.pulse_us)
             self._gaps.joined(line, word.pulse_us)
+
+    def unkept(self, update: BarUpdate) -> None:
+        """Bars that closed or changed could not be stored, also those of a connection that is over by now."""
+        feed = update.feed
+        line = self._lines.of_supply(Supply(feed.kind, feed.instrument.symbol, feed.provider, feed.interval))
+        if line is not None:
+            self._gaps.unkept(line, update)
 
     # --- what others ask ---
 

@@ -9,6 +9,7 @@ from timebase.live.wants import Wants
 from timebase.model.calendar import Calendar, zone_of
 from timebase.model.feed import Channel, Feed
 from timebase.model.interval import Interval
+from timebase.model.live import BarUpdate
 from timebase.model.timerange import DAY_US
 
 
@@ -83,6 +84,11 @@ class Gaps:
                     line.feed, channel.interval, from_us, line.event_now_us(), has_traded=False,
                     event_now_us=line.event_now_us,
                 )  # fmt: skip
+
+    def unkept(self, line: Line, update: BarUpdate) -> None:
+        """What came, and neither the database nor the spool could take, is owed as what never came."""
+        if any(channel.interval is update.series.interval for channel in line.channels):
+            self._healer.owe_unkept(update, event_now_us=line.event_now_us)
 
     def _owe(self, line: Line, channel: Channel, joined_us: int, oldest_us: int | None) -> None:
         """The periods from where the channel was lost to the one in which it is there again, that one included.

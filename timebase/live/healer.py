@@ -23,6 +23,7 @@ from timebase.model.calendar import Calendar, zone_of
 from timebase.model.demand import BACKFILL, Question
 from timebase.model.feed import Feed
 from timebase.model.interval import Interval
+from timebase.model.live import BarStatus, BarUpdate
 from timebase.model.receipt import Attempt
 from timebase.model.series import Series
 from timebase.model.timerange import DAY_US, EVER, SECOND_US, Ranges, TimeRange
@@ -66,8 +67,8 @@ class Debt:
 
     Units: stamps as in `Bars.time`, so that a date is that of the instrument's own time zone, as the aggregator has it.
     `unknown_from`: where the feed joined, of a series whose last closed bar has still to be looked up. `traded`: the
-    periods that must have a bar. `event_now_us`: what time it is for the feed,
-    since a tape is years behind, and its history knows nothing of what was not played yet.
+    periods that must have a bar. `revised`: those whose stored bar is not the newest. `event_now_us`: what time it is
+    for the feed, since a tape is years behind, and its history knows nothing of what was not played yet.
     """
 
     series: Series
@@ -76,6 +77,8 @@ class Debt:
     ranges: Ranges = field(default_factory=Ranges)
     unknown_from: int | None = None
     traded: set[int] = field(default_factory=set)
+    revised: set[int] = field(default_factory=set)
+    paying: Ranges = field(default_factory=Ranges)  # is being asked for right now
     tries: int = 0
     doubts: Counter[int] = field(default_factory=Counter)  # period -> how often history did not have its bar yet
     why: str = ""  # the last try failed
@@ -127,11 +130,7 @@ class Healer:
 
         `from_us` None: from the last closed bar on. `has_traded`: something happened at `joined_us`.
         """
-        series = feed.bars[interval]
-        debt = self._debts.get(series.id)
-        if debt is None:
-            debt = self._debts[series.id] = Debt(series, Calendar(zone_of(feed.instrument)), event_now_us)
-        debt.event_now_us = event_now_us
+        debt = self._debt(feed, feed.bars[interval], event_now_us)
         first = debt.calendar.stamp_at(interval, joined_us)
         start = first if from_us is None else min(debt.calendar.stamp_at(interval, from_us), first)
         debt.ranges |= Ranges((TimeRange(start, interval.end_us(first)),))
@@ -139,6 +138,28 @@ class Healer:
             debt.unknown_from = first
         if has_traded:
             debt.traded.add(first)
+        self._stir()
+
+    def owe_unkept(self, update: BarUpdate, *, event_now_us: Callable[[], int]) -> None:
+        """The bars of `update` were made, and could not be stored."""
+        debt, interval = self._debt(update.feed, update.series, event_now_us), update.series.interval
+        for stamp, trades in zip(update.bars.time.tolist(), update.trades.tolist(), strict=True):
+            period = Ranges((_period(interval, stamp),))
+            if update.status is BarStatus.REVISED and not (debt.ranges - debt.paying) & period:
+                debt.revised.add(stamp)
+            if trades:
+                debt.traded.add(stamp)
+            debt.ranges |= period
+        self._stir()
+
+    def _debt(self, feed: Feed, series: Series, event_now_us: Callable[[], int]) -> Debt:
+        debt = self._debts.get(series.id)
+        if debt is None:
+            debt = self._debts[series.id] = Debt(series, Calendar(zone_of(feed.instrument)), event_now_us)
+        debt.event_now_us = event_now_us
+        return debt
+
+    def _stir(self) -> None:
         with suppress(trio.WouldBlock):  # the one that waits will see this debt too
             self._new_in.send_nowait(None)
 
@@ -233,6 +254,7 @@ class Healer:
 
     async def _pay_now(self, debt: Debt, due: Ranges) -> None:
         debt.tries += 1
+        debt.paying = due
         try:
             async with self._limit:
                 debt.why = await self._fetch(debt, due)
@@ -246,6 +268,8 @@ class Healer:
         except TimeBaseError as error:
             debt.why = f"{error.code}: {error}"
             is_hopeless = isinstance(error, RequestError | NotSupported)
+        finally:
+            debt.paying = Ranges()
         if not debt.why:
             self._settle(debt, due, "healed")
         elif is_hopeless or debt.tries >= self._settings.heal_tries:
@@ -266,7 +290,9 @@ class Healer:
             say = log.debug if series.id in self._given_up else log.warning
             self._given_up[series.id] = debt.why
             say("%s %s of %s stays with a gap: %s", series.symbol, series.interval, series.provider, debt.why)
-        debt.ranges -= due
+            debt.revised -= _within(debt.revised, due)
+        changed_again = Ranges.of(_period(series.interval, stamp) for stamp in debt.revised)
+        debt.ranges = (debt.ranges - due) | changed_again
         debt.traded = _within(debt.traded, debt.ranges)
         debt.doubts = Counter({stamp: debt.doubts[stamp] for stamp in _within(debt.doubts, debt.ranges)})
         debt.tries, debt.why = 0, ""
@@ -283,7 +309,23 @@ class Healer:
             done = await self._historian.complete(self._question(series, part), [])
             if done.missing:
                 return f"{done.missing[0].range}: {done.missing[0].why}"
-        return await self._catch_up(debt, doubtful)
+        return await self._renew(debt, due) or await self._catch_up(debt, doubtful)
+
+    async def _renew(self, debt: Debt, due: Ranges) -> str:
+        """The ledger knows these periods, by bars that have changed since."""
+        series = debt.series
+        for stamp in sorted(_within(debt.revised, due)):
+            period = _period(series.interval, stamp)
+            debt.revised.discard(stamp)  # before it is asked for: it may change once more meanwhile
+            try:
+                done = await self._historian.complete(self._question(series, period, refresh=True), [])
+            except TimeBaseError:
+                debt.revised.add(stamp)
+                raise
+            if done.missing:
+                debt.revised.add(stamp)
+                return f"{period}: {done.missing[0].why}"
+        return ""
 
     async def _show(self, debt: Debt, due: Ranges) -> None:
         """What the road has not brought, because it was stored before. Raises: StoreUnavailable."""
@@ -308,7 +350,7 @@ class Healer:
         """A vendor whose history is behind says that there is nothing, and the ledger believes it: ask once more."""
         series, lacking = debt.series, 0
         for stamp in doubtful:
-            period = TimeRange(stamp, series.interval.end_us(stamp))
+            period = _period(series.interval, stamp)
             if debt.doubts[stamp] and not len(await self._store.read(series, period, limit=1)):
                 await self._historian.complete(self._question(series, period, refresh=True), [])
             if not len(await self._store.read(series, period, limit=1)):
@@ -324,6 +366,10 @@ class Healer:
 
 def _within(stamps: Iterable[int], ranges: Ranges) -> set[int]:
     return {stamp for stamp in stamps if ranges & Ranges((_moment(stamp),))}
+
+
+def _period(interval: Interval, stamp: int) -> TimeRange:
+    return TimeRange(stamp, interval.end_us(stamp))
 
 
 def _moment(at_us: int) -> TimeRange:

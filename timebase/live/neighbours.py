@@ -7,6 +7,7 @@ from timebase.errors import ProviderError
 from timebase.model.feed import Channel, Feed, FeedState
 from timebase.model.instrument import Instrument
 from timebase.model.interval import Interval
+from timebase.model.live import BarUpdate
 from timebase.model.series import Series, TickSeries
 from timebase.router.router import Plan
 
@@ -73,4 +74,5 @@ class Healing(Protocol):
         has_traded: bool,
         event_now_us: Callable[[], int],
     ) -> None: ...
+    def owe_unkept(self, update: BarUpdate, *, event_now_us: Callable[[], int]) -> None: ...
     def facts(self, feed: Feed) -> Sequence[Mapping[str, object]]: ...

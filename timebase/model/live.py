@@ -44,7 +44,7 @@ class BarStatus(StrEnum):
     FORMING = "forming"
     CLOSED = "closed"
     REVISED = "revised"  # a closed bar has changed: a late, corrected or cancelled trade
-    MISSING = "missing"  # the feed was down in it: no bar, and no flat one either
+    MISSING = "missing"  # the feed was down in it, or its bar could not be stored: no bar, and no flat one either
     BACKFILLED = "backfilled"  # fetched as history after a gap
 
 
@@ -103,5 +103,5 @@ class DurableLive:
     batch: LiveBatch
     commit_id: int | None
     durable_us: int
-    error: str = ""  # not durable after all: nothing of it may be shown but what is forming
+    error: str = ""  # not durable after all: no value of it may be shown but of what is forming
     is_last: bool = True  # of those that share its commit

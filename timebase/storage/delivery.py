@@ -15,9 +15,11 @@ class Delivery:
     second try finds it there. The last token is enough to remember: a writer makes its commits one after the other, and
     tries one again before any other.
 
-    `at_us`: when it was known, whenever it is stored.
+    `at_us`: when it was known, whenever it is stored. `life`: of the server in which it was; another one numbers its
+    feeds anew.
     """
 
     writer: str
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     at_us: int = field(default_factory=now_us)
+    life: str = ""

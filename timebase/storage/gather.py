@@ -8,10 +8,10 @@ import numpy as np
 
 from timebase.model.bars import Bars, Batch, Flag, Outcome
 from timebase.model.feed import Feed
-from timebase.model.live import Arrival, BarStatus, BarUpdate, LiveBatch
+from timebase.model.live import Arrival, BarStatus, BarUpdate, LiveBatch, Ticks
 from timebase.model.series import Series
 from timebase.model.ticks import NO_TRADE_ID, Quotes, Trades
-from timebase.model.timerange import Ranges, TimeRange
+from timebase.model.timerange import MINUTE_US, Ranges, TimeRange
 from timebase.storage.coverage import Claim
 from timebase.storage.queries.bar_extras import Extras
 from timebase.storage.queries.live import Word
@@ -47,6 +47,15 @@ def is_stored(update: BarUpdate) -> bool:
 def is_word(arrival: Arrival) -> bool:
     """True for what `recordings` keeps: the feed of a tick series came up or went down."""
     return arrival.is_up is not None and arrival.feed.ticks is not None
+
+
+def first_us(ticks: Ticks) -> int:
+    """When the first of them happened, which is before they were heard; of a tape that is played, when that was."""
+    rows = ticks.quotes if ticks.trades is None else ticks.trades
+    if rows is None or not len(rows):
+        return ticks.received_us
+    oldest_us = int(rows.time.min())
+    return oldest_us if 0 <= ticks.received_us - oldest_us < MINUTE_US else ticks.received_us
 
 
 def has_to_store(batch: LiveBatch) -> bool:
@@ -150,7 +159,7 @@ def _words(batch: LiveBatch, recording: set[int]) -> Iterable[Word]:
     for ticks in batch.ticks:
         if ticks.feed.id not in recording and ticks.feed.ticks is not None:
             recording.add(ticks.feed.id)
-            yield Word(ticks.feed.ticks.id, ticks.received_us, True)
+            yield Word(ticks.feed.ticks.id, first_us(ticks), True)
     for word in batch.words:
         if word.is_up is None or word.feed.ticks is None:
             continue

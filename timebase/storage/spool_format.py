@@ -10,7 +10,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,10 @@ def unpack(data: bytes) -> tuple[Batch, ...] | SpooledLive:
     magic, body = data[: len(MAGIC)], view[len(MAGIC) : -_U32.size]
     if magic not in (MAGIC, LIVE_MAGIC) or _U32.pack(zlib.crc32(body)) != view[-_U32.size :]:
         raise Damaged("its checksum is wrong")
-    return tuple(_unpack_batches(body)) if magic == MAGIC else _unpack_delivery(body)
+    try:
+        return tuple(_unpack_batches(body)) if magic == MAGIC else _unpack_delivery(body)
+    except (ArithmeticError, LookupError, TypeError, ValueError, struct.error) as error:
+        raise Damaged(f"it is whole, and not of this version of TimeBase: {error!r}") from error
 
 
 def _sealed(magic: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -175,7 +178,7 @@ def _series(head: Sequence[Any]) -> Series:
 
 
 def _pack_delivery(batches: Sequence[LiveBatch], delivery: Delivery) -> Iterator[bytes]:
-    yield _pack_head({"writer": delivery.writer, "token": delivery.token, "at_us": delivery.at_us})
+    yield _pack_head(asdict(delivery))
     for batch in batches:
         for ticks in batch.ticks:
             yield from _pack_ticks(ticks)

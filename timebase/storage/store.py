@@ -46,6 +46,7 @@ from timebase.storage.queries import (
     instruments,
     providers,
     quarantine,
+    replayed,
 )
 from timebase.storage.queries import coverage as coverage_queries
 from timebase.storage.queries import live as live_queries
@@ -81,7 +82,8 @@ class Store:
         self._generations: Counter[int] = Counter()
         self._action_generations: Counter[int] = Counter()
         self.upkeep = Upkeep(annex, self._touch, has_timescale=migrated.has_timescale)
-        self._recording: set[int] = set()  # feeds that are known to be up
+        self._recording: set[int] = set()  # feeds that are known to be up, in that life of a server
+        self._life = ""
         self._writer = f"alone-{secrets.token_hex(8)}"  # of deliveries that nobody repeats but this store itself
 
     # --- instruments and series
@@ -203,17 +205,24 @@ class Store:
         if not batches:
             return ()
         delivery = delivery or Delivery(self._writer)
-        recording = set(self._recording)
+        recording = set(self._recording) if delivery.life == self._life else set[int]()
         what = gather(batches, delivery.at_us, recording)
         try:
             stored = await self._annex.run(put_live, what, delivery, has_rollup=self.has_timescale)
         finally:
             for batch in what.bars:
                 self._touch(batch.series.id)
-        self._recording = recording
+        self._life, self._recording = delivery.life, recording
         for series_id, ledger in stored.ledgers.items():
             self._ledgers.put(series_id, ledger, 1)
         return tuple(DurableLive(batch, stored.commit_id, now_us(), is_last=batch is batches[-1]) for batch in batches)
+
+    async def note_replayed(self, writer: str, file: str) -> None:
+        """A file of that writer's spool is stored, and stays on the disk all the same. May be repeated."""
+        await self._annex.run(replayed.insert_replayed, writer, file)
+
+    async def replayed(self, writer: str) -> frozenset[str]:
+        return await self._annex.run(replayed.select_replayed, writer)
 
     def _touch(self, series_id: int) -> None:
         self._generations[series_id] += 1

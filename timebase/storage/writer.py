@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -13,11 +14,11 @@ from timebase.errors import StoreUnavailable
 from timebase.model.bars import Batch, Durable
 from timebase.model.feed import Feed
 from timebase.model.instrument import Instrument, classify
-from timebase.model.live import DurableLive, LiveBatch
+from timebase.model.live import Arrival, DurableLive, LiveBatch
 from timebase.model.series import Series
 from timebase.storage.delivery import Delivery
 from timebase.storage.faults import StoreFault
-from timebase.storage.gather import has_to_store
+from timebase.storage.gather import first_us, has_to_store, is_word
 from timebase.storage.spool import Spool, SpoolFull, Waiting
 from timebase.storage.store import Store
 
@@ -49,7 +50,8 @@ async def run_writer(
     then what history says of it is compared with that.
     Raises: StoreFault; what the database refuses is not ours to hide. What neither can keep leaves with an `error`.
     """
-    road, intake = _Road(store, spool), _Intake(inbox, spool)
+    road = _Road(store, spool)
+    intake = _Intake(inbox, road)
     async with inbox, outbox:
         task_status.started()
         waiting: list[Work] | None = []  # nothing at first: the last run may have left something in the spool
@@ -66,16 +68,16 @@ async def run_writer(
 class _Intake:
     """Batch while busy: all that waits, as one piece of work."""
 
-    def __init__(self, inbox: trio.MemoryReceiveChannel[Work], spool: Spool) -> None:
+    def __init__(self, inbox: trio.MemoryReceiveChannel[Work], road: "_Road") -> None:
         self._inbox = inbox
-        self._spool = spool
+        self._road = road
         self._held: list[Work] = []  # what was too much for the piece before
 
     async def next(self) -> list[Work] | None:
         """At least one batch; none, now and then, while the spool waits for its turn; None when the inbox has ended."""
         waiting, self._held = self._held, []
         if not waiting:
-            with trio.move_on_after(RETRY_S if len(self._spool) else math.inf):
+            with trio.move_on_after(RETRY_S if self._road.is_behind else math.inf):
                 try:
                     waiting = [await self._inbox.receive()]
                 except trio.EndOfChannel:
@@ -109,6 +111,15 @@ class _Road:
         self._spool = spool
         self._next_try = -math.inf
         self._is_away = False
+        self._lost = 0  # since the last one that could be kept
+        self._unrecorded = _Unrecorded()
+        self._has_recalled = False
+        self._marks: list[str] = []  # of files that are stored and still there; the database is to know of them
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is something to do without anything new coming."""
+        return bool(len(self._spool) or self._marks or self._unrecorded.words)
 
     async def keep(self, batches: Sequence[Batch]) -> tuple[Durable, ...]:
         """Make `batches` durable, here or there; without any, replay what was spooled."""
@@ -128,7 +139,7 @@ class _Road:
         stored = [batch for batch in batches if has_to_store(batch)]
         if not stored:
             return tuple(DurableLive(batch, None, now_us()) for batch in batches)
-        delivery = Delivery(self._spool.writer)
+        delivery = self._delivery()
         if trio.current_time() >= self._next_try:
             try:
                 await self._replay()
@@ -137,8 +148,9 @@ class _Road:
                 self._note_away(error)
             else:
                 self._note_back(True)
+                self._unrecorded.end()
                 return durables
-        why = await self._spooled(partial(self._spool.append_live, stored, delivery), len(stored))
+        why = await self._detour_live(stored, delivery)
         return tuple(DurableLive(batch, None, now_us(), why if has_to_store(batch) else "") for batch in batches)
 
     async def _put(self, batches: Sequence[Batch]) -> tuple[Durable, ...]:
@@ -157,14 +169,29 @@ class _Road:
 
     async def _replay(self) -> None:
         """Raises: StoreUnavailable; what was replayed until then is done with."""
+        if not self._has_recalled:
+            await self._spool.forget(await self._store.replayed(self._spool.writer) if len(self._spool) else set())
+            self._has_recalled = True
+        await self._note_replayed()
         while (waiting := await self._spool.oldest()) is not None:
             try:
                 await self._put_again(waiting)
             except StoreFault as error:
                 await self._spool.set_aside(waiting.path, str(error))
             else:
-                await self._spool.remove(waiting.path)
+                self._marks += filter(None, [await self._spool.remove(waiting.path)])
+                await self._note_replayed()
                 self._note_back(True)
+        if self._unrecorded.words:
+            await self._put_live([LiveBatch(words=self._unrecorded.words)], self._delivery())
+            self._unrecorded.told()
+            self._note_back(True)
+
+    async def _note_replayed(self) -> None:
+        """Before anything newer is stored, for the next server would replay such a file over that."""
+        while self._marks:
+            await self._store.note_replayed(self._spool.writer, self._marks[0])
+            del self._marks[0]
 
     async def _put_again(self, waiting: Waiting) -> None:
         if waiting.live is not None:
@@ -207,6 +234,8 @@ class _Road:
     def _note_back(self, is_proven: bool) -> None:
         if self._is_away and is_proven:
             self._is_away = False
+            self._spool.refusal = ""
+            self._note_kept()
             logger.warning("batches reach the database again")
 
     async def _detour(self, batches: Sequence[Batch]) -> tuple[Durable, ...]:
@@ -215,12 +244,68 @@ class _Road:
         error = await self._spooled(partial(self._spool.append, batches), len(batches))
         return tuple(Durable(batch, is_spooled=not error, error=error) for batch in batches)
 
+    async def _detour_live(self, stored: Sequence[LiveBatch], delivery: Delivery) -> str:
+        words = self._unrecorded.words
+        before = [LiveBatch(words=words)] if words else []
+        why = await self._spooled(partial(self._spool.append_live, [*before, *stored], delivery), len(stored))
+        if not why:
+            self._unrecorded.end()
+            return ""
+        self._unrecorded.note(stored, why)
+        with suppress(SpoolFull):
+            if self._unrecorded.words:
+                await self._spool.append_words(LiveBatch(words=self._unrecorded.words), self._delivery())
+                self._unrecorded.told()
+        return why
+
+    def _delivery(self) -> Delivery:
+        return Delivery(self._spool.writer, life=self._spool.life)
+
     async def _spooled(self, append: Callable[[], Awaitable[None]], n: int) -> str:
         """Returns: why `n` batches could not be kept there; empty: they are."""
         try:
             await append()
         except SpoolFull as error:
             why = f"the database is away, and {error}"
-            logger.warning("%d batches could not be kept: %s", n, why)
+            self._note_lost(n, why)
             return why
+        self._note_kept()
         return ""
+
+    def _note_lost(self, n: int, why: str) -> None:
+        """One line when it begins and one when it is over: live batches come by the hundred."""
+        if not self._lost:
+            logger.warning("batches are being lost: %s. Bring the database back, free the disk or raise spool_mb", why)
+        self._lost += n
+
+    def _note_kept(self) -> None:
+        if self._lost:
+            logger.warning("batches are kept again; %d were lost, and are asked for anew where they can be", self._lost)
+            self._lost = 0
+
+
+class _Unrecorded:
+    """Since when the ticks of which feeds could not be kept. `words`: what has still to be stored of that, in order."""
+
+    def __init__(self) -> None:
+        self.words: tuple[Arrival, ...] = ()
+        self._feeds: set[int] = set()
+
+    def note(self, batches: Sequence[LiveBatch], why: str) -> None:
+        for batch in batches:
+            for ticks in batch.ticks:
+                if ticks.feed.id not in self._feeds and ticks.feed.ticks is not None:
+                    self._feeds.add(ticks.feed.id)
+                    self.words += (Arrival(ticks.feed, first_us(ticks), is_up=False, reason=why),)
+            for word in filter(is_word, batch.words):
+                self.words += (word,)
+                (self._feeds.discard if word.is_up else self._feeds.add)(word.feed.id)
+
+    def told(self) -> None:
+        """The words are durable; those feeds are still not recorded."""
+        self.words = ()
+
+    def end(self) -> None:
+        """What comes now is kept, the words before it."""
+        self.words = ()
+        self._feeds.clear()

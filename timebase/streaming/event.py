@@ -41,6 +41,13 @@ class BarRows:
         n = len(bars)
         return cls(status, bars, np.full(n, -1, np.int64), np.full(n, np.nan), np.zeros(n, np.int32))
 
+    @classmethod
+    def missing(cls, time: NDArray[np.int64]) -> "BarRows":
+        """Periods without a bar: no prices, no volume, no trades."""
+        nothing, nan = np.zeros(len(time)), np.full(len(time), np.nan)
+        bare = cls.bare(BarStatus.MISSING, Bars.of(time, nan, nan, nan, nan, nothing))
+        return replace(bare, trades=np.zeros(len(time), np.int64))
+
 
 @dataclass(frozen=True, slots=True)
 class FeedWord:

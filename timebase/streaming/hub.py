@@ -7,7 +7,7 @@ channel makes it wanted, the last one leaving takes that back: those two words g
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +22,7 @@ from timebase.model.ticks import Quotes, Trades
 from timebase.streaming.event import BarRows, Content, Event, Fault, FeedWord
 from timebase.streaming.follower import Follower
 from timebase.streaming.lags import Lags
-from timebase.streaming.topic import Topic
+from timebase.streaming.topic import Told, Topic
 
 HEALING = "backfill"  # the reason of history that was fetched to fill a gap of the live stream
 POLLED = "live"  # and of what was fetched because its period is just over, and no stream brings it
@@ -33,6 +33,8 @@ EVENT_BYTES = 1_024  # an event of one row: six small arrays
 ROW_BYTES = 40
 LINGER_S = 120.0  # a channel without followers is kept so long for those who reconnect
 EVENT_ROWS = 1_024  # of one event at most: half a frame, and what a slow follower loses at once
+NOT_STORED = "not_stored"  # code of the error that says so
+_SHOWN_ONLY = (BarStatus.FORMING, BarStatus.MISSING)  # never stored
 
 
 class Demands(Protocol):
@@ -46,11 +48,15 @@ class FeedWatch(Protocol):
     """Who judges whether a feed is alive; see live/feeds.py."""
 
     def note(self, feed: Feed, received_us: int, event_us: int, n: int, *, oldest_us: int) -> None:
-        """So many rows of it are durable; `event_us` is the newest one's."""
+        """So many rows of it came, whether they could be kept or not; `event_us` is the newest one's."""
         ...
 
     def hear(self, word: Arrival) -> None:
         """What the plugin said of the feed itself, after the data before it."""
+        ...
+
+    def unkept(self, update: BarUpdate) -> None:
+        """Bars that closed or changed, and that neither the database nor the spool could take."""
         ...
 
 
@@ -61,6 +67,7 @@ class _Nobody:
     def unwant(self, channel: Channel) -> None: ...
     def note(self, feed: Feed, received_us: int, event_us: int, n: int, *, oldest_us: int) -> None: ...
     def hear(self, word: Arrival) -> None: ...
+    def unkept(self, update: BarUpdate) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,7 @@ class Hub:
         self._is_shown = trio.lowlevel.ParkingLot()
         self._words: dict[Channel, Event] = {}  # how each feed is, by the channel that is pinned to it
         self._faults: dict[Channel, Event] = {}
+        self._unkept: dict[Topic, int] = {}  # rows that its followers were not shown, until one can be kept again
         self._routes: dict[tuple[int, Interval | None], tuple[Topic, ...]] = {}  # of feeds, until something changes
         self._followed: dict[int, bool] = {}  # series by number, until something changes
         self._ring: deque[tuple[Topic, Event]] = deque()
@@ -151,6 +159,7 @@ class Hub:
         follower.add(channel, throttle_s, is_held=is_held)
         if is_first:
             self._faults.pop(channel, None)  # somebody will try anew
+            self._unkept.pop(topic, None)
             self._demands.want(channel)
         fault = self._faults.get(channel)
         standing = (*([fault] if fault else []), *self._state_of(channel), *topic.latest())
@@ -233,13 +242,15 @@ class Hub:
     # --- what happens ---
 
     def publish(self, durable: DurableLive) -> None:
-        """Show a live batch. What is not durable after all is not shown, but for what is forming anyway."""
+        """Show a live batch. Of what is not durable after all no value is shown, but of what is forming anyway."""
         batch, is_kept = durable.batch, not durable.error
-        for ticks in batch.ticks if is_kept else ():
+        for ticks in batch.ticks:
             self._publish_ticks(ticks, durable)
         for update in batch.updates:
-            if is_kept or update.status is BarStatus.FORMING:
+            if is_kept or update.status in _SHOWN_ONLY:
                 self._publish_bars(update, durable)
+            elif len(update.bars):
+                self._miss_bars(update, durable)
         for word in batch.words:
             self._watch.hear(word)
         if durable.commit_id is not None and durable.is_last:
@@ -247,14 +258,19 @@ class Hub:
             self._is_shown.unpark_all()
 
     def publish_healed(self, durable: Durable) -> None:
-        """Show bars that were fetched to fill a gap, on the channels of their provider."""
-        batch = durable.batch
-        if not len(batch.bars) or durable.error:
+        """Show bars that were fetched to fill a gap, on the channels of their provider.
+
+        A period that was told before is told again only if its bar has changed: the revision had got lost.
+        """
+        series, bars = durable.batch.series, durable.batch.bars
+        if durable.error:
             return
-        rows = BarRows.bare(BarStatus.BACKFILLED, batch.bars)
-        series = batch.series
         for topic in self._topics_of(FeedKind.BARS, series.symbol, series.interval, series.provider):
-            self._show(topic, rows, series.provider, None, self._clock())
+            told = topic.told()
+            is_told = np.isin(bars.time, list(told))
+            for rows in (BarRows.bare(BarStatus.BACKFILLED, bars.pick(~is_told)), _revised(bars.pick(is_told), told)):
+                if len(rows):
+                    self._show(topic, rows, series.provider, None, self._clock())
 
     def publish_polled(self, durable: Durable) -> None:
         """Show closed bars of a collected series where no feed supplies the channel; each once, in order."""
@@ -279,6 +295,10 @@ class Hub:
         if rows is None or not len(rows):
             return
         self._note(ticks.feed, ticks.received_us, rows, durable)
+        if durable.error:
+            for topic in self._route(ticks.feed, None):
+                self._miss(topic, len(rows), ticks.feed.provider, durable.error)
+            return
         if ticks.quotes is not None:
             rows = ticks.quotes.pick(slice(len(rows) - 1, None))
         for topic in self._route(ticks.feed, None):
@@ -295,7 +315,35 @@ class Hub:
         for topic in self._route(update.feed, update.series.interval):
             self._show(topic, rows, update.feed.provider, durable.commit_id, durable.durable_us)
 
+    def _miss_bars(self, update: BarUpdate, durable: DurableLive) -> None:
+        """What would have been closed is missing until it is fetched; what has changed stays as it was told."""
+        if update.feed.kind is FeedKind.BARS:
+            self._note_ready(update, durable)
+        self._watch.unkept(update)
+        for topic in self._route(update.feed, update.series.interval):
+            self._miss(topic, len(update.bars), update.feed.provider, durable.error)
+            if update.status is BarStatus.CLOSED:
+                missing = BarRows.missing(update.bars.time)
+                self._show(topic, missing, update.feed.provider, None, durable.durable_us)
+
+    def _miss(self, topic: Topic, n: int, provider: str, why: str) -> None:
+        """Followers are told when it begins, and how much it was when it is over."""
+        if topic not in self._unkept:
+            fault = Fault(NOT_STORED, f"what comes now cannot be stored, so it is not shown: {why}")
+            event = self._faults[topic.channel] = Event(fault, topic.channel, topic.newest, provider)
+            topic.show(event)
+        self._unkept[topic] = self._unkept.get(topic, 0) + n
+
+    def _end_missing(self, topic: Topic, provider: str) -> None:
+        n = self._unkept.pop(topic)
+        what = "bars" if topic.channel.kind is FeedKind.BARS else topic.channel.kind.value
+        self._faults.pop(topic.channel, None)
+        fault = Fault(NOT_STORED, f"it is stored and shown again; {n} {what} were not")
+        topic.show(Event(fault, topic.channel, topic.newest, provider))
+
     def _show(self, topic: Topic, rows: Content, provider: str, commit_id: int | None, durable_us: int) -> None:
+        if topic in self._unkept and not (isinstance(rows, BarRows) and rows.status in _SHOWN_ONLY):
+            self._end_missing(topic, provider)
         event = Event(rows, topic.channel, topic.newest, provider, False, commit_id, durable_us)
         self.events += len(event)
         if event.is_conflated:
@@ -311,8 +359,9 @@ class Hub:
     def _note(self, feed: Feed, received_us: int, rows: Trades | Quotes, durable: DurableLive) -> None:
         event_us = int(rows.time.max())
         self.lags.received.note(received_us - event_us)
-        self.lags.durable.note(durable.durable_us - received_us)
-        self.ticks[feed.kind.value] += len(rows)
+        if not durable.error:
+            self.lags.durable.note(durable.durable_us - received_us)
+            self.ticks[feed.kind.value] += len(rows)
         self._watch.note(feed, received_us, event_us, len(rows), oldest_us=int(rows.time.min()))
 
     def _note_ready(self, update: BarUpdate, durable: DurableLive) -> None:
@@ -320,7 +369,8 @@ class Hub:
         received_us = update.received_us or durable.durable_us
         if update.status is BarStatus.CLOSED:
             self.lags.received.note(received_us - update.event_us)
-            self.lags.durable.note(durable.durable_us - received_us)
+            if not durable.error:
+                self.lags.durable.note(durable.durable_us - received_us)
         oldest_us = min(update.event_us, int(update.bars.time[0]))
         self._watch.note(update.feed, received_us, update.event_us, len(update.bars), oldest_us=oldest_us)
 
@@ -377,7 +427,9 @@ class Hub:
         before = trio.current_time() - LINGER_S
         gone = [channel for channel, topic in self._topics.items() if not topic.followers and topic.left_at < before]
         for channel in gone:
-            self._numbers_from = max(self._numbers_from, self._topics.pop(channel).newest + 1)
+            topic = self._topics.pop(channel)
+            self._numbers_from = max(self._numbers_from, topic.newest + 1)
+            self._unkept.pop(topic, None)
             self._faults.pop(channel, None)
         if gone:
             self._routes.clear()
@@ -396,6 +448,14 @@ class Hub:
             "events": self.events,
             "ring_bytes": self._ring_bytes,
         }
+
+
+def _revised(bars: Bars, told: Mapping[int, Told]) -> BarRows:
+    """Those of `bars` that are not as they were told."""
+    before = [told[at] for at in bars.time.tolist()]
+    changed = np.asarray([not each.is_as(bars, n) for n, each in enumerate(before)], np.bool_)
+    revision = np.asarray([each.revision + 1 for each in before], np.int32)
+    return replace(BarRows.bare(BarStatus.REVISED, bars.pick(changed)), revision=revision[changed])
 
 
 def _size(event: Event) -> int:

@@ -1,11 +1,35 @@
 """One channel's numbering, what it said last, and who follows it."""
 
+import math
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
 
+from timebase.model.bars import Bars
 from timebase.model.feed import Channel
 from timebase.model.live import BarStatus
 from timebase.streaming.event import BarRows, Event, ends
 from timebase.streaming.follower import Follower
+
+VOLUME_ERROR = 1e-9  # the same volume, added up in another order
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What followers know of one period: a row of the last event about it."""
+
+    rows: BarRows
+    at: int
+
+    @property
+    def revision(self) -> int:
+        return int(self.rows.revision[self.at])
+
+    def is_as(self, bars: Bars, at: int) -> bool:
+        """Whether a row of `bars` says the same."""
+        *mine, my_volume = (float(column[self.at]) for column in self.rows.bars.columns()[1:6])
+        *theirs, their_volume = (float(column[at]) for column in bars.columns()[1:6])
+        return mine == theirs and math.isclose(my_volume, their_volume, rel_tol=VOLUME_ERROR)
 
 
 class Topic:
@@ -47,10 +71,11 @@ class Topic:
             return None
         return [part for event in self.ring if (part := event.after(seq)) is not None]
 
-    def told(self) -> set[int]:
-        """The periods whose bars were told, as far as is remembered: the time of each."""
+    def told(self) -> Mapping[int, Told]:
+        """The periods whose bars were told, as far as is remembered, by time."""
         rows = (event.content for event in self.ring if isinstance(event.content, BarRows))
-        return {int(at) for each in rows if each.status is not BarStatus.MISSING for at in each.bars.time}
+        real = (each for each in rows if each.status is not BarStatus.MISSING)
+        return {time: Told(each, at) for each in real for at, time in enumerate(each.bars.time.tolist())}
 
     def forget(self, event: Event) -> None:
         """`event`, the oldest in the ring, is not kept any longer."""

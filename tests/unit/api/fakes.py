@@ -292,6 +292,19 @@ def _cut(
     return found if limit is None else found[-limit:] if newest_first else found[:limit]
 
 
+@dataclass
+class FakeSpool:
+    max_bytes: int = 1 << 30
+    bytes: int = 0
+    refusal: str = ""
+    lost: int = 0
+    stuck: int = 0
+    waiting: int = 0
+
+    def __len__(self) -> int:
+        return self.waiting
+
+
 class FakeFeeds:
     """One feed that is quiet; it is healing."""
 
@@ -351,6 +364,7 @@ class FakeServices:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     roster: FakeRoster = field(default_factory=FakeRoster)
     store: FakeStore = field(default_factory=FakeStore)
+    spool: FakeSpool = field(default_factory=FakeSpool)
     installer: FakeInstaller = field(init=False)
     feeds: FakeFeeds = field(default_factory=FakeFeeds)
     healer: FakeHealer = field(default_factory=FakeHealer)

@@ -1,18 +1,30 @@
 """Gaps heal: what was missed is fetched as history once its periods are over."""
 
+from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import trio
 from unit.live.fakes import BARS, BTC, TRADES, FakeProvider, World, missing, span, streaming
 
 from timebase.errors import AllProvidersFailed, NotSupported, Upstream
+from timebase.model.bars import Bars
 from timebase.model.demand import Question
 from timebase.model.feed import parse_channel
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
+from timebase.model.live import BarStatus, BarUpdate
 from timebase.model.timerange import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Ranges
 
 COLLECTED = parse_channel("bars:BTC-USDT:1m@binance")
+
+
+def unkept(world, first_us, n=1, status=BarStatus.CLOSED, interval=Interval.M1):
+    """So many bars that nobody could store."""
+    feed, column = world.vendor.feed, np.ones(n)
+    bars = Bars.of(first_us + np.arange(n) * interval.us, column, column, column, column, column)
+    trades, revision = np.full(n, 3), np.zeros(n, np.int32)
+    return BarUpdate(feed, feed.bars[interval], status, bars, trades, column, revision, first_us)
 
 
 async def test_the_first_period_after_joining_is_fetched_once_it_is_over(autojump_clock):
@@ -385,3 +397,64 @@ async def test_who_follows_sees_what_somebody_elses_question_has_fetched_before(
         world.say(is_up=True)
         await world.trade_for(5)
         assert world.hub.made_up == [("binance", time) for time in range(lost, world.minute, MINUTE_US)]
+
+
+async def healthy(world):
+    """Followed, joined, and nothing owed; returns the minute that runs."""
+    world.wants.want(BARS)
+    await trio.sleep(1)
+    await world.trade_for(80)
+    world.historian.asked.clear()
+    return world.minute
+
+
+async def test_what_could_be_stored_nowhere_is_fetched_once_the_database_is_back(autojump_clock):
+    world = World()
+    async with world.running():
+        minute = await healthy(world)
+        world.store.is_away = True
+        await world.trade_for(180)
+        world.feeds.unkept(unkept(world, minute, 3))
+        await world.trade_for(60)
+        assert world.feeds.facts()[0]["healing"][0]["owed"] == [[minute // 1000, (minute + 3 * MINUTE_US) // 1000]]
+        world.store.is_away = False
+        await world.trade_for(10)
+        assert Ranges.of(world.historian.ranges()) == Ranges((span(minute, minute + 3 * MINUTE_US),))
+        assert not any(question.refresh for _, question in world.historian.asked)
+        assert world.feeds.facts()[0]["healing"] == []
+
+
+async def test_a_revision_that_could_be_stored_nowhere_is_asked_for_although_the_ledger_knows_its_period(
+    autojump_clock,
+):
+    world = World()
+    async with world.running():
+        minute = await healthy(world)
+        series, bars = world.vendor.feed.bars[Interval.M1], unkept(world, minute).bars
+        world.store.put(series.id, bars, span(minute, minute + MINUTE_US))
+        await world.trade_for(70)
+        world.feeds.unkept(unkept(world, minute, status=BarStatus.REVISED))
+        await world.trade_for(10)
+        assert [(q.range, q.refresh) for _, q in world.historian.asked][-1] == (span(minute, minute + MINUTE_US), True)
+        assert world.feeds.facts()[0]["healing"] == []
+
+
+async def test_bars_of_an_interval_that_nobody_wants_are_left_to_who_asks_for_them(autojump_clock):
+    world = World()
+    async with world.running():
+        minute = await healthy(world)
+        world.feeds.unkept(unkept(world, Interval.M5.floor_us(minute), interval=Interval.M5))
+        await world.trade_for(400)
+        assert world.historian.asked == []
+
+
+async def test_what_was_made_of_a_connection_that_is_over_is_owed_too(autojump_clock):
+    world = World()
+    async with world.running():
+        minute = await healthy(world)
+        lost = unkept(world, minute)
+        world.vendor.fail(world.vendor.feed, Upstream("cut"))
+        await trio.sleep(70)
+        world.feeds.unkept(replace(lost, feed=replace(lost.feed, id=99)))
+        await trio.sleep(10)
+        assert span(minute, minute + MINUTE_US) in world.historian.ranges()

@@ -1,12 +1,18 @@
 import errno
 import os
+import resource
+import shutil
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from timebase.errors import ConfigError
+from timebase.errors import ConfigError, StoreUnavailable
 from timebase.model.bars import Bars, Batch, Outcome, Refused
 from timebase.model.feed import Feed, FeedKind
 from timebase.model.instrument import AssetClass, CorporateAction, Instrument
@@ -188,4 +194,179 @@ async def test_numbers_go_on_after_one_that_was_set_aside(tmp_path: Path) -> Non
 
 def test_a_spool_belongs_to_one_server(tmp_path: Path) -> None:
     with open_spool(tmp_path, MB), pytest.raises(ConfigError, match="another TimeBase"), open_spool(tmp_path, MB):
+        pass
+
+
+# --- a disk that misbehaves
+
+
+@contextmanager
+def limited(what: int, soft: int) -> Iterator[None]:
+    """This process may take no more of it, while the block runs."""
+    before, hard = resource.getrlimit(what)
+    resource.setrlimit(what, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(what, (before, hard))
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[None]:
+    """By a folder with something in it, which can neither be unlinked nor overwritten."""
+    aside = path.with_name(f"elsewhere-{path.name}.bak")
+    if path.exists():
+        path.rename(aside)
+    path.mkdir()
+    (path / "something").touch()
+    yield
+    shutil.rmtree(path)
+    if aside.exists():
+        aside.rename(path)
+
+
+async def test_a_file_that_the_disk_does_not_take_whole_leaves_no_trace(tmp_path: Path) -> None:
+    with open_spool(tmp_path, MB) as spool:
+        await spool.append([batch(1)])
+        with limited(resource.RLIMIT_FSIZE, 50_000), pytest.raises(SpoolFull, match="File too large"):
+            await spool.append([batch(2, n=4_300), batch(3)])
+        assert (spool.lost, "File too large" in spool.refusal) == (2, True)
+        assert len(list(tmp_path.glob("*.batches"))) == 1
+        await spool.append([batch(4)])
+        assert (spool.lost, spool.refusal) == (2, "")
+        assert await taken(spool) == [1, 4]
+
+
+async def test_a_folder_that_is_gone_is_a_full_spool_until_it_is_back(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    with open_spool(folder, MB) as spool:
+        await spool.append([batch(1)])
+        folder.rename(tmp_path / "gone")
+        folder.touch()
+        with pytest.raises(SpoolFull, match="Not a directory"):
+            await spool.append([batch(2)])
+        folder.unlink()
+        with pytest.raises(SpoolFull, match="No such file"):
+            await spool.append([batch(3)])
+        (tmp_path / "gone").rename(folder)
+        await spool.append([batch(4)])
+        assert await taken(spool) == [1, 4]
+
+
+async def test_a_file_that_somebody_deleted_holds_up_nobody(tmp_path: Path, expected_errors: list[str]) -> None:
+    expected_errors.append("was deleted by somebody else")
+    with open_spool(tmp_path, MB) as spool:
+        for number in range(3):
+            await spool.append([batch(number)])
+        sorted(tmp_path.glob("*.batches"))[1].unlink()
+        assert await taken(spool) == [0, 2]
+
+
+async def test_a_file_that_was_deleted_while_it_was_stored_is_just_gone(tmp_path: Path) -> None:
+    with open_spool(tmp_path, MB) as spool:
+        await spool.append([batch(1)])
+        waiting = await spool.oldest()
+        assert waiting is not None
+        waiting.path.unlink()
+        assert await spool.remove(waiting.path) == ""
+        assert (len(spool), spool.bytes, spool.stuck) == (0, 0, 0)
+
+
+async def test_what_cannot_be_deleted_is_told_once_and_replayed_by_nobody(
+    tmp_path: Path, expected_errors: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    expected_errors.append("cannot be deleted")
+    with open_spool(tmp_path, MB) as spool:
+        for number in range(3):
+            await spool.append([batch(number)])
+        first, second, _ = sorted(tmp_path.glob("*.batches"))
+        with replaced(first), replaced(second):
+            assert len({await spool.remove(path) for path in (first, second)} - {""}) == 2
+            assert (len(spool), spool.stuck) == (1, 2)
+            assert await taken(spool) == [2]
+            assert spool.bytes > 0
+    (told,) = (record.getMessage() for record in caplog.records if "cannot be deleted" in record.getMessage())
+    assert "Make" in told
+
+
+async def test_one_that_could_not_be_deleted_is_known_after_a_restart_and_one_of_the_same_name_is_not_taken_for_it(
+    tmp_path: Path,
+) -> None:
+    with open_spool(tmp_path, MB) as spool:
+        for number in range(3):
+            await spool.append([batch(number)])
+        first = min(tmp_path.glob("*.batches"))
+        mark = f"{first.name} {first.stat().st_mtime_ns}"
+    with open_spool(tmp_path, MB) as spool:
+        await spool.forget({mark})
+        assert await taken(spool) == [1, 2]
+        assert not first.exists()
+    with open_spool(tmp_path, MB) as spool:
+        await spool.append([batch(9)])
+        assert first.exists()
+        await spool.forget({mark})
+        assert await taken(spool) == [9]
+
+
+async def test_what_cannot_even_be_set_aside_stays_where_it_is_and_holds_up_nobody(
+    tmp_path: Path, expected_errors: list[str]
+) -> None:
+    expected_errors.append("stays where it is")
+    with open_spool(tmp_path, MB) as spool:
+        for number in range(2):
+            await spool.append([batch(number)])
+        victim = min(tmp_path.glob("*.batches"))
+        victim.write_bytes(b"garbage")
+        with replaced(victim.with_suffix(".set-aside")):
+            assert await taken(spool) == [1]
+        assert victim.read_bytes() == b"garbage"
+
+
+async def test_a_process_without_files_left_waits_and_loses_nothing(tmp_path: Path) -> None:
+    with open_spool(tmp_path, MB) as spool:
+        await spool.append([batch(1)])
+        with limited(resource.RLIMIT_NOFILE, 0), pytest.raises(StoreUnavailable, match="Too many open files"):
+            await spool.oldest()
+        assert await taken(spool) == [1]
+
+
+@pytest.mark.parametrize("head", [b"{}", b"[]", b"garbage", b'{"writer":1}'])
+@pytest.mark.parametrize("magic", [b"TBSPOOL1", b"TBSPOOL2"])
+async def test_a_whole_file_of_another_version_is_set_aside(
+    tmp_path: Path, expected_errors: list[str], head: bytes, magic: bytes
+) -> None:
+    expected_errors.append("not of this version")
+    body = struct.pack("<I", len(head)) + head
+    (tmp_path / "000000000001.batches").write_bytes(magic + body + struct.pack("<I", zlib.crc32(body)))
+    with open_spool(tmp_path, MB) as spool:
+        await spool.append([batch(2)])
+        assert await taken(spool) == [2]
+
+
+@pytest.mark.parametrize("name", ["000000000001 (copy).batches", "1a.batches", "notes.set-aside"])
+async def test_what_somebody_put_beside_the_files_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"what is this")
+    with open_spool(tmp_path, MB) as spool:
+        await spool.append([batch(1)])
+        assert await taken(spool) == [1]
+    assert (tmp_path / name).exists()
+
+
+async def test_there_is_room_beyond_the_bound_to_say_what_was_lost(tmp_path: Path) -> None:
+    ticks = TickSeries(5, 2, "BTC-USDT", "demo", "trades")
+    feed = Feed(9, FeedKind.TRADES, Instrument(2, "BTC-USDT", AssetClass.CRYPTO), "demo", None, ticks)
+    words = LiveBatch(words=(Arrival(feed, 6, is_up=False, reason="full"),))
+    with open_spool(tmp_path, 1) as spool:
+        with pytest.raises(SpoolFull):
+            await spool.append_live([words], Delivery("me"))
+        await spool.append_words(words, Delivery("me"))
+        waiting = await spool.oldest()
+    assert waiting is not None
+    assert waiting.live is not None
+    assert waiting.live.batch.words == words.words
+
+
+def test_a_folder_that_cannot_be_tidied_up_is_the_operators_to_repair(tmp_path: Path) -> None:
+    (tmp_path / "000000000001.tmp").mkdir()
+    with pytest.raises(ConfigError, match="cannot be written"), open_spool(tmp_path, MB):
         pass

@@ -28,7 +28,7 @@ from unit.streaming.happenings import (
 from timebase.model.bars import Batch, Durable, Outcome
 from timebase.model.feed import Channel, Feed, FeedKind, FeedState
 from timebase.model.interval import Interval
-from timebase.model.live import Arrival, BarStatus, DurableLive, LiveBatch
+from timebase.model.live import Arrival, BarStatus, BarUpdate, DurableLive, LiveBatch
 from timebase.model.timerange import MINUTE_US, TimeRange
 from timebase.streaming.encode import JSON
 from timebase.streaming.follower import PATIENCE_S, TOO_SLOW, Follower
@@ -54,6 +54,9 @@ class Heard:
 
     def hear(self, word: Arrival) -> None:
         self.said.append(("hear", word.reason))
+
+    def unkept(self, update: BarUpdate) -> None:
+        self.said.append(("unkept", update))
 
 
 def new_hub(**settings: int) -> Hub:
@@ -175,13 +178,69 @@ async def test_who_comes_later_sees_the_forming_bar_and_the_feeds_state() -> Non
     assert [(e["type"], e.get("state", e.get("status"))) for e in events] == [("feed", "live"), ("bar", "forming")]
 
 
-async def test_what_is_not_durable_after_all_is_not_shown_but_for_the_forming_bar() -> None:
+FULL = "the database is away, and the spool is full"
+
+
+async def test_of_what_is_not_durable_after_all_no_value_is_shown_but_of_the_forming_bar() -> None:
     hub = new_hub()
     with hub.follow(BARS, TRADES) as follower:
-        hub.publish(replace(trades(1, 1), error="the spool is full"))
+        hub.publish(replace(trades(1, 1), error=FULL))
         updates = [update(0, 1.0), update(1, 2.0, BarStatus.FORMING)]
-        hub.publish(durable(updates=updates, error="the spool is full"))
-        assert [e["status"] for e in shown(await follower.next())] == ["forming"]
+        hub.publish(durable(updates=updates, error=FULL))
+        told = [(e["channel"], e.get("code", e.get("status")), e.get("close")) for e in shown(await follower.next())]
+    assert told == [
+        ("trades:BTC-USDT", "not_stored", None),
+        ("bars:BTC-USDT:1m", "not_stored", None),
+        ("bars:BTC-USDT:1m", "missing", None),
+        ("bars:BTC-USDT:1m", "forming", 2.0),
+    ]
+
+
+async def test_followers_are_told_when_nothing_can_be_stored_and_when_it_is_over_and_how_much_it_was() -> None:
+    hub = new_hub()
+    with hub.follow(TRADES) as follower:
+        for first in range(0, 50, 10):
+            hub.publish(replace(trades(first, 10), error=FULL))
+        (began,) = shown(await follower.next())
+        with hub.follow(TRADES) as late:
+            assert shown(await late.next()) == [began]
+        hub.publish(trades(50, 1))
+        ended, trade = shown(await follower.next())
+        with hub.follow(TRADES) as later:
+            assert later.depth == 0
+    hub.publish(replace(trades(60, 10), error=FULL))
+    with hub.follow(TRADES) as alone:
+        hub.publish(replace(trades(70, 10), error=FULL))
+        assert shown(await alone.next()) == [began]
+    assert FULL in began["message"]
+    assert (ended["code"], ended["message"]) == ("not_stored", "it is stored and shown again; 50 trades were not")
+    assert (trade["id"], trade["seq"]) == (50, NOW_US + 1)
+
+
+async def test_who_watches_the_feed_hears_of_what_could_not_be_kept_and_that_the_feed_lives() -> None:
+    hub, heard = new_hub(), Heard()
+    hub.attach(heard, heard)
+    closed, revised, forming = (
+        update(0, 1.0, status) for status in (BarStatus.CLOSED, BarStatus.REVISED, BarStatus.FORMING)
+    )
+    hub.publish(replace(trades(1, 3), error=FULL))
+    hub.publish(durable(updates=[closed, revised, forming], error=FULL))
+    assert heard.said == [("note", 1, 3), ("unkept", closed), ("unkept", revised)]
+    assert hub.ticks == {}
+
+
+async def test_a_revision_that_got_lost_is_told_once_it_was_fetched_and_what_has_not_changed_is_not() -> None:
+    hub = new_hub()
+    fetched = bars_of([0, 1, 2], [1.0, 9.0, 3.0])
+    covers = TimeRange(NOW_US, NOW_US + 3 * MINUTE_US)
+    with hub.follow(BARS) as follower:
+        for minute in range(2):
+            hub.publish(bar(minute, 1.0 + minute))
+        hub.publish(durable(updates=[update(1, 9.0, BarStatus.REVISED)], error=FULL))
+        await follower.next()
+        hub.publish_healed(Durable(Batch(1, M1, covers, Outcome.COMPLETE, "backfill", NOW_US, fetched)))
+        told = [(e.get("status"), e.get("close"), e.get("revision")) for e in shown(await follower.next())]
+    assert told == [(None, None, None), ("backfilled", 3.0, 0), ("revised", 9.0, 1)]
 
 
 async def test_words_of_a_feed_are_heard_after_its_data() -> None:

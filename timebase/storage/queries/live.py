@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from timebase.model.timerange import Ranges, TimeRange, to_datetime, to_us
+from timebase.model.timerange import SECOND_US, Ranges, TimeRange, to_datetime, to_us
 from timebase.storage.annex import Connection
 from timebase.storage.delivery import Delivery
 from timebase.storage.queries.ticks import select_newest_us, select_oldest_trade_us
@@ -39,6 +39,7 @@ SELECT at, is_up
 _FIRST_UP = "SELECT min(at) FROM recordings WHERE series_id = $1 AND is_up"
 
 MOST_WORDS = 10_000  # of one answer
+SKEW_US = 5 * SECOND_US  # a trade may have happened so long before we heard that its feed is up
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,8 @@ async def select_recorded(conn: Connection, kind: str, series_id: int, within: T
     since_us: int | None = None
     for at_us, is_up in (*said, (within.end_us, None)):
         if since_us is not None:
-            until_us = at_us if is_up is False else await _last_sign(conn, kind, series_id, since_us, at_us)
+            sign_us = at_us - SKEW_US if is_up else at_us  # not one that came only with the next connection
+            until_us = at_us if is_up is False else await _last_sign(conn, kind, series_id, since_us, sign_us)
             found += [TimeRange(since_us, until_us)] if since_us < until_us else []
         since_us = at_us if is_up else None
     return Ranges.of(found) & Ranges((within,))
@@ -91,5 +93,7 @@ async def select_first_heard_us(conn: Connection, series_id: int) -> int | None:
 
 async def _last_sign(conn: Connection, kind: str, series_id: int, since_us: int, until_us: int) -> int:
     """Just after the last tick before `until_us`."""
+    if until_us <= since_us:
+        return since_us
     newest_us = await select_newest_us(conn, kind, series_id, TimeRange(since_us, until_us))
     return since_us if newest_us is None else newest_us + 1
