@@ -149,7 +149,7 @@ class Hub:
         topic.followers[follower] = None
         follower.add(channel, throttle_s, is_held=is_held)
         if is_first:
-            self._faults.pop(channel, None)  # somebody will try anew
+            self._faults.pop(channel, None)  # somebody tries anew, and says so again if it is in vain
             self._demands.want(channel)
         fault = self._faults.get(channel)
         standing = (*([fault] if fault else []), *self._state_of(channel), *topic.latest())
@@ -199,6 +199,7 @@ class Hub:
             self._bound.pop(channel, None)
         else:
             self._bound[channel] = provider
+            self._faults.pop(channel, None)
             self._is_bound.unpark_all()
 
     def provider_of(self, channel: Channel) -> str | None:
@@ -218,14 +219,20 @@ class Hub:
         for interval in _intervals(feed):
             pinned = _pinned(feed, interval)
             self._words[pinned] = Event(word, pinned, provider=feed.provider)
+            self._faults.pop(pinned, None)
             for topic in self._route(feed, interval):
                 topic.show(Event(word, topic.channel, topic.newest, feed.provider))
 
+    def forget(self, feed: Feed) -> None:
+        """The feed is over, and not to be made anew: nothing is known any more of how it is."""
+        for interval in _intervals(feed):
+            self._words.pop(_pinned(feed, interval), None)
+
     def refuse(self, channel: Channel, code: str, message: str) -> None:
-        """Nobody can supply a wanted channel, for now: its followers hear why, and stay."""
+        """Nobody can supply a wanted channel, for now: its followers hear why, each once, and stay."""
         fault = Fault(code, message)
-        topic = self._topics.get(channel)
-        if topic is not None:
+        topic, known = self._topics.get(channel), self._faults.get(channel)
+        if topic is not None and (known is None or known.content != fault):
             event = self._faults[channel] = Event(fault, channel, topic.newest)
             topic.show(event)
 
@@ -264,7 +271,7 @@ class Hub:
             newest = max(topic.told(), default=-1)
             fresh = bars.pick((bars.time > newest) & ((bars.flags & Flag.FORMING) == 0))
             if len(fresh):
-                self._show(topic, BarRows.bare(BarStatus.CLOSED, fresh), series.provider, None, self._clock())
+                self._show_bars(topic, BarRows.bare(BarStatus.CLOSED, fresh), series.provider, None, self._clock())
 
     def make_up(self, series: Series, bars: Bars) -> None:
         """Show closed bars of a gap that are stored by now, whoever fetched them, where they were not told yet."""
@@ -292,7 +299,11 @@ class Hub:
         if update.status is BarStatus.FORMING:
             rows = rows.pick(slice(len(rows) - 1, None))
         for topic in self._route(update.feed, update.series.interval):
-            self._show(topic, rows, update.feed.provider, durable.commit_id, durable.durable_us)
+            self._show_bars(topic, rows, update.feed.provider, durable.commit_id, durable.durable_us)
+
+    def _show_bars(self, topic: Topic, rows: BarRows, provider: str, commit_id: int | None, durable_us: int) -> None:
+        for part in topic.verdicts.agreed(rows):
+            self._show(topic, part, provider, commit_id, durable_us)
 
     def _show(self, topic: Topic, rows: Content, provider: str, commit_id: int | None, durable_us: int) -> None:
         event = Event(rows, topic.channel, topic.newest, provider, False, commit_id, durable_us)
@@ -346,7 +357,7 @@ class Hub:
         return tuple(self._topics[channel] for channel in channels if channel in self._topics)
 
     def _unsupplied(self, series: Series) -> list[Topic]:
-        """The topics of its bars that no feed supplies; the one that names its provider only if there never was one."""
+        """The topics of its bars that no feed supplies, whether it works or not."""
         open_to_all = Channel(FeedKind.BARS, series.symbol, series.interval)
         pinned = Channel(FeedKind.BARS, series.symbol, series.interval, series.provider)
         channels = [pinned] if pinned not in self._words else []

@@ -6,6 +6,7 @@ from timebase.model.feed import Channel
 from timebase.model.live import BarStatus
 from timebase.streaming.event import BarRows, Event, ends
 from timebase.streaming.follower import Follower
+from timebase.streaming.verdicts import Verdicts
 
 
 class Topic:
@@ -18,6 +19,7 @@ class Topic:
         self.newest = born_us
         self.ring: deque[Event] = deque()  # numbered events; the hub takes from its left end what is too old
         self.followers: dict[Follower, None] = {}
+        self.verdicts = Verdicts()
         self.left_at = 0.0  # when the last follower left; counts only while there is none
         self._latest: Event | None = None  # the forming bar or the quote
         self._oldest = born_us  # what is numbered above it is in the ring

@@ -7,9 +7,11 @@ import trio
 from unit.live.fakes import BARS, TRADES, FakeProvider, World, streaming
 
 from timebase.errors import AuthFailed, RateLimited, SymbolNotFound, Unavailable, Upstream
+from timebase.live.feeds import Feeds, run_feeds
 from timebase.model.feed import FeedKind, parse_channel
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
+from timebase.streaming.hub import Hub
 
 FIVE = parse_channel("bars:BTC-USDT:5m")
 
@@ -83,6 +85,37 @@ async def test_what_nobody_streams_is_refused_with_the_reason_until_somebody_doe
         await trio.sleep(1)
         assert vendor.active
         assert world.state() == "connecting"
+
+
+async def test_the_first_follower_of_what_is_only_collected_hears_at_once_that_nobody_streams_it(autojump_clock):
+    world = World(FakeProvider(streaming(), state="disabled", reason="switched off by the operator"))
+    hub = Hub(world.clock)
+    feeds = Feeds(
+        wants=world.wants, router=world.router, roster=world.roster, store=world.store, hub=hub, healer=world.healer
+    )
+    hub.attach(world.wants, feeds)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run_feeds, feeds)
+        world.wants.collect([BARS])
+        await trio.sleep(1)
+        for _ in range(2):
+            with hub.follow(BARS) as follower, trio.fail_after(1):
+                (event,) = await follower.next()
+            assert event.content.code == "no_provider"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_feed_that_nobody_wants_any_more_is_forgotten(autojump_clock):
+    world = World(linger_s=30)
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        feed = world.vendor.feed
+        world.wants.unwant(BARS)
+        await trio.sleep(29)
+        assert world.hub.forgotten == []
+        await trio.sleep(2)
+        assert world.hub.forgotten == [feed.id]
 
 
 async def test_while_the_database_is_away_it_is_tried_again(autojump_clock):
