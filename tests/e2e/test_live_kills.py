@@ -1,4 +1,4 @@
-"""A plugin that is killed again and again, while ten follow what it streams: nothing is lost of it, and nothing is left."""
+"""A plugin that is killed again and again while ten follow what it streams: nothing is lost, and nothing is left."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -78,8 +78,9 @@ async def _live_through(
         for follower in followers:
             await until(lambda f=follower, n=life: f.states(TRADES).count("live") == n + 1, PATIENCE_S)
         stub.trade("BTC-USDT", *traded(life))
+        last = traded(life)[-1][3]
         for follower in followers:
-            await follower.hears(lambda event, last=traded(life)[-1][3]: event.get("id") == last)
+            await follower.hears(lambda event, number=last: event.get("id") == last)
         psutil.Process((await states(client))["stub"]["pid"]).kill()
         for follower in followers:
             await until(lambda f=follower, n=life: f.states(TRADES).count("down") == n + 1, PATIENCE_S)
