@@ -80,7 +80,7 @@ async def _live_through(
         stub.trade("BTC-USDT", *traded(life))
         last = traded(life)[-1][3]
         for follower in followers:
-            await follower.hears(lambda event, number=last: event.get("id") == last)
+            await follower.hears(lambda event, number=last: event.get("id") == number)
         psutil.Process((await states(client))["stub"]["pid"]).kill()
         for follower in followers:
             await until(lambda f=follower, n=life: f.states(TRADES).count("down") == n + 1, PATIENCE_S)

@@ -1,5 +1,5 @@
-"""A vendor that lies, live: nothing falls over, the honest trades beside the lies are all there, and each lie is counted
-or does what docs/streaming.md says of it.
+"""A vendor that lies, live: the honest trades beside the lies are all there, and each lie is counted or does what
+docs/streaming.md says of it.
 """
 
 import time
