@@ -70,9 +70,7 @@ async def test_twenty_kills_cost_no_event_and_leave_nothing_behind(
     assert end.kept_bytes - warm.kept_bytes < GROWTH_BYTES, (warm, end)
 
 
-async def _live_through(
-    stub: LiveStub, client: httpx.AsyncClient, followers: list[Follower], lives: range
-) -> Holdings:
+async def _live_through(stub: LiveStub, client: httpx.AsyncClient, followers: list[Follower], lives: range) -> Holdings:
     """What the process holds after those lives of the plugin, and in the next one."""
     for life in lives:
         for follower in followers:
