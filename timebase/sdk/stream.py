@@ -283,7 +283,7 @@ def _columns(kind: FeedKind, values: tuple[Any, ...]) -> tuple[Column, ...]:
     given = (as_us(values[0]), *values[1:])
     zeros = memoryview(bytes(ITEM_BYTES * rows))  # one for all that is left out: ten million rows are 80 MB
     columns: tuple[Column, ...] = tuple(
-        zeros.cast(code) if value is None else as_column(value, code)
+        as_column(zeros.cast(code) if value is None else value, code)
         for value, code in zip(given, layout.kinds, strict=True)
     )
     return _of_one_length(layout.names, columns)

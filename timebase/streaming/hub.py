@@ -25,6 +25,7 @@ from timebase.streaming.lags import Lags
 from timebase.streaming.topic import Topic
 
 HEALING = "backfill"  # the reason of history that was fetched to fill a gap of the live stream
+NOT_WORKING = frozenset({FeedState.DOWN, FeedState.CONNECTING, FeedState.MUTE})
 POLLED = "live"  # and of what was fetched because its period is just over, and no stream brings it
 
 # What is kept for those who come back, of all channels together: with a hundred busy ones a few minutes.
@@ -263,7 +264,7 @@ class Hub:
             self._show(topic, rows, series.provider, None, self._clock())
 
     def publish_polled(self, durable: Durable) -> None:
-        """Show closed bars of a collected series where no feed supplies the channel; each once, in order."""
+        """Show closed bars of a collected series where no feed brings them; each once, in order."""
         series, bars = durable.batch.series, durable.batch.bars
         if durable.error:
             return
@@ -357,11 +358,14 @@ class Hub:
         return tuple(self._topics[channel] for channel in channels if channel in self._topics)
 
     def _unsupplied(self, series: Series) -> list[Topic]:
-        """The topics of its bars that no feed supplies, whether it works or not."""
+        """The topics of its bars that no feed supplies, or none that works: another provider's may, or heals itself."""
         open_to_all = Channel(FeedKind.BARS, series.symbol, series.interval)
         pinned = Channel(FeedKind.BARS, series.symbol, series.interval, series.provider)
-        channels = [pinned] if pinned not in self._words else []
-        channels += [open_to_all] if open_to_all not in self._bound else []
+        word = self._words.get(pinned)
+        is_idle = word is not None and isinstance(word.content, FeedWord) and word.content.state in NOT_WORKING
+        bound = self._bound.get(open_to_all)
+        channels = [pinned] if word is None or is_idle else []
+        channels += [open_to_all] if bound is None or (bound == series.provider and is_idle) else []
         return [self._topics[channel] for channel in channels if channel in self._topics]
 
     def _state_of(self, channel: Channel) -> list[Event]:

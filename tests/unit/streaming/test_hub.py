@@ -512,7 +512,7 @@ async def test_however_long_it_goes_on_a_period_is_closed_or_missing_once() -> N
 async def test_a_pinned_channel_is_shown_polled_bars_again_once_its_feed_is_over() -> None:
     hub = Hub(lambda: NOW_US)
     with hub.follow(replace(BARS, provider=M1.provider)) as follower:
-        hub.tell_state(TRADES_FEED, FeedState.DOWN, NOW_US, "streams no more")
+        hub.tell_state(TRADES_FEED, FeedState.LIVE, NOW_US)
         hub.publish_polled(polled([0], [1.0]))
         hub.forget(TRADES_FEED)
         hub.publish_polled(polled([0, 1], [1.0, 2.0]))
