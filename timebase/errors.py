@@ -4,6 +4,7 @@ TimeBaseError
 ├── ConfigError                      operator: fix the file, then restart (or save: manifests are re-read)
 ├── RequestError                     client: fix the request (HTTP 4xx)
 │   ├── BadParameter                 a parameter's value; says which values are allowed
+│   ├── BadBody                      a message that cannot be read
 │   ├── UnknownSymbol                no provider knows it; says what is near
 │   ├── UnknownProvider
 │   ├── ProviderExists               one of that slug is there already
@@ -55,6 +56,10 @@ class BadParameter(RequestError):
         self.allowed = tuple(allowed)
         hint = f"; allowed: {', '.join(self.allowed)}" if self.allowed else ""
         super().__init__(f"{parameter}: {problem}{hint}")
+
+
+class BadBody(RequestError):
+    code = "bad_body"
 
 
 class UnknownSymbol(RequestError):

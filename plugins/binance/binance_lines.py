@@ -11,7 +11,6 @@ ends each after a day; an hour before, another one takes over while the first st
 """
 
 import logging
-import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -23,15 +22,23 @@ from binance_socket import Socket
 
 from timebase.clock import SteadyClock
 from timebase.errors import first_of
-from timebase.sdk import AuthFailed, Bars, ProviderError, Stream, Subscription, Unsupported, Upstream, UpstreamTimeout
+from timebase.sdk import (
+    AuthFailed,
+    Bars,
+    ProviderError,
+    Stream,
+    Subscription,
+    Unsupported,
+    Upstream,
+    UpstreamTimeout,
+    Waits,
+)
 
 STREAMS_PER_LINE = 200  # Binance allows 1024; one lost connection shall not take everything along
 NAMES_PER_REQUEST = 100
 REQUEST_GAP_S = 0.25  # Binance hangs up on more than five messages a second
 PULSE_US = 100_000
 RENEW_S = 23 * 3_600.0
-STEADY_S = 60.0
-FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 DOUBT_S = 60.0  # what could not be told whether Binance has it is asked for again
 HOPELESS = (Unsupported, AuthFailed)  # trying again cannot help
 
@@ -46,12 +53,6 @@ class Patience:
 
     silence_s: float
     answer_s: float
-
-
-def wait_s(attempt: int, chance: float) -> float:
-    """How long to wait before the `attempt`th try, from 1 on; `chance` in [0, 1)."""
-    longest_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * float(1 << min(attempt - 1, 10)))
-    return longest_s * (0.5 + chance / 2)
 
 
 async def run_lines(
@@ -125,7 +126,7 @@ class Line:
 
     async def run(self) -> None:
         """Raises: ProviderError of the kinds that no further try can help."""
-        attempt = 0
+        waits = Waits()
         while True:
             while not self.feeds:
                 await self.changed()
@@ -135,10 +136,9 @@ class Line:
                 continue
             if isinstance(problem, HOPELESS):
                 raise problem
-            attempt = 1 if anyio.current_time() - began_s >= STEADY_S else attempt + 1
-            pause_s = max(wait_s(attempt, random.random()), getattr(problem, "retry_after_s", None) or 0.0)  # noqa: S311
+            pause_s = waits.next_s(problem, anyio.current_time() - began_s)
             self._log.warning(
-                "%s; %d streams are down, attempt %d in %.1f s", problem, len(self.feeds), attempt, pause_s
+                "%s; %d streams are down, attempt %d in %.1f s", problem, len(self.feeds), waits.attempt, pause_s
             )
             await self.tell_down(str(problem), *self.feeds)
             await anyio.sleep(pause_s)

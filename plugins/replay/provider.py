@@ -43,12 +43,14 @@ class Replay(Provider):
             raise SymbolNotFound(f"there is no tape of {request.symbol} in the replay")
         from rebuilt import rebuilt
 
-        trades, played_us = self._trades(tape), self._played_us(order)
-        begin_us = request.interval.end_us(request.interval.floor_us(int(trades.time[0])))
+        from timebase.model.calendar import Calendar
+
+        trades, played_us, calendar = self._trades(tape), self._played_us(order), Calendar(request.timezone)
+        begin_us = request.interval.end_us(calendar.stamp_at(request.interval, int(trades.time[0])))
         if request.start_us < begin_us:
             request.warn(f"the tape of {request.symbol} begins at {to_datetime(int(trades.time[0])).isoformat()}")
-        yield rebuilt(trades, request.interval, request.start_us, request.end_us, played_us)
-        if request.end_us > request.interval.floor_us(played_us):
+        yield rebuilt(trades, request.interval, request.start_us, request.end_us, played_us, calendar)
+        if request.end_us > calendar.stamp_at(request.interval, played_us):
             raise Unsupported(f"the tape has been played up to {to_datetime(played_us).isoformat()} only")
 
     def _played_us(self, order: ReplayOrder) -> int:

@@ -4,20 +4,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tapes import Trades
 
+from timebase.model.calendar import Calendar
 from timebase.sdk import Bars, Interval
 
-MONTH_DTYPE = "datetime64[M]"
 
-
-def rebuilt(trades: Trades, interval: Interval, start_us: int, end_us: int, played_us: int) -> Bars:
+def rebuilt(trades: Trades, interval: Interval, start_us: int, end_us: int, played_us: int, calendar: Calendar) -> Bars:
     """Bars that open in [start_us, end_us) and were over when the tape was at `played_us`.
 
     The period of the first trade is left out: nobody knows what was traded in it before the tape begins.
     """
     if not len(trades):
         return Bars((), (), (), (), (), ())
-    opening = openings(trades.time, interval)
-    last_us = min(end_us, interval.floor_us(played_us))
+    opening = openings(trades.time, interval, calendar)
+    last_us = min(end_us, calendar.stamp_at(interval, played_us))
     rows = slice(*np.searchsorted(opening, (max(start_us, interval.end_us(int(opening[0]))), max(last_us, 0))))
     time = opening[rows]
     if not len(time):
@@ -35,9 +34,9 @@ def rebuilt(trades: Trades, interval: Interval, start_us: int, end_us: int, play
     )
 
 
-def openings(time: NDArray[np.int64], interval: Interval) -> NDArray[np.int64]:
-    """The opening instant of each one's period."""
-    if interval is Interval.MO1:
-        return time.astype("datetime64[us]").astype(MONTH_DTYPE).astype("datetime64[us]").astype(np.int64)
-    first_us = interval.floor_us(0)  # weeks begin on Monday, the epoch on a Thursday
-    return (time - first_us) // interval.us * interval.us + first_us
+def openings(time: NDArray[np.int64], interval: Interval, calendar: Calendar) -> NDArray[np.int64]:
+    """The stamp of each one's period. `time` ascends, and is not empty."""
+    if interval.is_intraday:
+        return time // interval.us * interval.us
+    days = calendar.of_parts(Interval.D1, time)
+    return days if interval is Interval.D1 else calendar.of_parts(interval, days)

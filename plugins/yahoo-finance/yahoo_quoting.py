@@ -10,7 +10,6 @@ pong every `beat_s`; without one it is mute and given up. Waits before the next 
 """
 
 import logging
-import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -24,11 +23,9 @@ from yahoo_symbols import to_native
 
 from timebase.clock import SteadyClock
 from timebase.errors import first_of
-from timebase.sdk import ProviderError, Stream, Subscription, SymbolNotFound, Unsupported, UpstreamTimeout
+from timebase.sdk import ProviderError, Stream, Subscription, SymbolNotFound, Unsupported, UpstreamTimeout, Waits
 
 ENOUGH = 20  # messages of one symbol without bid and ask
-STEADY_S = 60.0
-FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 HOPELESS = (SymbolNotFound, Unsupported)
 
 Opener = Callable[[], AbstractAsyncContextManager[Socket]]
@@ -42,12 +39,6 @@ class Patience:
     beat_s: float
     answer_s: float
     late_us: int
-
-
-def wait_s(attempt: int, chance: float) -> float:
-    """How long to wait before the `attempt`th try, from 1 on; `chance` in [0, 1)."""
-    longest_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * float(1 << min(attempt - 1, 10)))
-    return longest_s * (0.5 + chance / 2)
 
 
 class Quoting:
@@ -74,7 +65,7 @@ class Quoting:
 
     async def run(self) -> None:
         """Until cancelled."""
-        attempt = 0
+        waits = Waits()
         while True:
             await self._take_up()
             if not self._feeds:
@@ -84,10 +75,9 @@ class Quoting:
             problem = await self._connection()
             if problem is None:
                 continue
-            attempt = 1 if anyio.current_time() - began_s >= STEADY_S else attempt + 1
-            pause_s = max(wait_s(attempt, random.random()), getattr(problem, "retry_after_s", None) or 0.0)  # noqa: S311
+            pause_s = waits.next_s(problem, anyio.current_time() - began_s)
             symbols = len(self._feeds)
-            self._log.warning("%s; %d symbols are down, attempt %d in %.1f s", problem, symbols, attempt, pause_s)
+            self._log.warning("%s; %d symbols are down, attempt %d in %.1f s", problem, symbols, waits.attempt, pause_s)
             await anyio.sleep(pause_s)
 
     async def _take_up(self) -> None:

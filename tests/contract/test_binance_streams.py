@@ -36,7 +36,6 @@ Binance = load_provider(f"{PLUGINS}/binance/provider.py:Binance")
 
 import binance_lines  # noqa: E402 - the plugin's folder is on the path now
 from binance_clock import DOUBT_US, KEEP_US, ExchangeClock  # noqa: E402
-from binance_lines import FIRST_WAIT_S, LONGEST_WAIT_S, wait_s  # noqa: E402
 from binance_messages import Event, Kline, Quote, Reply, Trade, parse_message  # noqa: E402
 
 PATIENCE_S = 20.0
@@ -184,13 +183,6 @@ def test_messages_that_arrive_before_they_were_sent_set_the_clock_right(shared_d
 
 
 # Down, and up again
-
-
-def test_waits_double_and_are_never_all_alike() -> None:
-    longest = [wait_s(attempt, 1.0) for attempt in range(1, 9)]
-    assert longest == [FIRST_WAIT_S * 2**n for n in range(6)] + [LONGEST_WAIT_S] * 2
-    assert [wait_s(attempt, 0.0) for attempt in range(1, 9)] == [each / 2 for each in longest]
-    assert wait_s(10_000, 1.0) == LONGEST_WAIT_S
 
 
 def test_a_feed_is_up_when_binance_has_acknowledged_it_and_gives_its_trades(market: Market) -> None:

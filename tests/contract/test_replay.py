@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from hypothesis import strategies as st
 from recorded.rehearsed import heard, run_rehearsal
 from recorded.sockets import recorded_frames
 
+from timebase.aggregation.rebuild import rebuild
 from timebase.house import MANIFESTS, PLUGINS
 from timebase.manifest.load import load_manifest
+from timebase.model.calendar import Calendar
 from timebase.model.feed import FeedKind
 from timebase.model.replay import STATE_FILE, ReplayState, Tape, TapeState
-from timebase.model.timerange import MINUTE_US, SECOND_US
+from timebase.model.ticks import Trades as Ticks
+from timebase.model.timerange import DAY_US, HOUR_US, MINUTE_US, SECOND_US, to_us
 from timebase.replay import Replay as Desk
 from timebase.replay import channels
 from timebase.sdk import HistoryRequest, Interval, Malformed, SymbolNotFound, Unsupported, Upstream
@@ -232,6 +236,9 @@ def trades_of(given: list[tuple[int, float, float, str, int]]) -> Trades:
     return Trades(np.array(time), np.array(price), np.array(size), sides, np.array(number))
 
 
+UTC_DATES = Calendar()
+
+
 @given(
     gaps=st.lists(st.integers(0, 400_000_000), min_size=1, max_size=60),
     played=st.integers(0, 6 * 3_600_000_000),
@@ -241,7 +248,7 @@ def test_bars_of_a_tape_are_those_that_were_over(gaps: list[int], played: int, i
     times = (BEGIN_US + np.cumsum(gaps)).tolist()
     given_ = [(at, 100.0 + i % 5, 0.25, "buy", i) for i, at in enumerate(times)]
     end_us = BEGIN_US + played
-    bars = rebuilt(trades_of(given_), interval, 0, 2**62, end_us)
+    bars = rebuilt(trades_of(given_), interval, 0, 2**62, end_us, UTC_DATES)
     expected: dict[int, list[float]] = {}
     for at, price, size, *_ in given_:
         expected.setdefault(interval.floor_us(at), []).append(price)
@@ -255,9 +262,21 @@ def test_bars_of_a_tape_are_those_that_were_over(gaps: list[int], played: int, i
         assert volume == 0.25 * len(p)
 
 
+@pytest.mark.parametrize("interval", Interval)
+def test_days_weeks_and_months_of_a_tape_are_dates_of_its_instrument(interval: Interval) -> None:
+    """Hour by hour across the change of New York's clocks, and an evening of which month and day are other in UTC."""
+    times = to_us(datetime(2024, 10, 31, tzinfo=UTC)) + HOUR_US * np.arange(6 * 24)
+    tape = trades_of([(at, 100.0 + i % 7, 1.0, "buy", i + 1) for i, at in enumerate(times.tolist())])
+    ones = Ticks.of(tape.time, tape.price, tape.size, id=tape.id)
+    built = rebuild(ones, intervals=[interval], zone="America/New_York")[interval].bars
+    bars = rebuilt(tape, interval, 0, 2**62, int(times[-1]) + 40 * DAY_US, Calendar("America/New_York"))
+    assert list(bars.time) == built.time[1:].tolist()
+    assert list(bars.volume) == built.volume[1:].tolist()
+
+
 @given(st.integers(0, 2**51), st.sampled_from(list(Interval)))
 def test_every_trade_lies_in_the_period_that_the_interval_says(at_us: int, interval: Interval) -> None:
-    assert openings(np.array([at_us]), interval).tolist() == [interval.floor_us(at_us)]
+    assert openings(np.array([at_us]), interval, UTC_DATES).tolist() == [interval.floor_us(at_us)]
 
 
 # Playing

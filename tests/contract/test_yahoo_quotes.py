@@ -33,7 +33,7 @@ from timebase.sdk.rehearsal import Heard, Rehearsal
 YahooFinance = load_provider(f"{PLUGINS}/yahoo-finance/provider.py:YahooFinance")
 
 from yahoo_pricing import Pricing, parse_pricing  # noqa: E402 - the plugin's folder is on the path now
-from yahoo_quoting import ENOUGH, FIRST_WAIT_S, LONGEST_WAIT_S, wait_s  # noqa: E402
+from yahoo_quoting import ENOUGH  # noqa: E402
 
 PATIENCE_S = 30.0
 AT = datetime(2024, 5, 6, 15, 0, tzinfo=UTC)
@@ -127,12 +127,6 @@ def test_a_last_price_or_one_side_alone_is_no_quote(fields: dict[str, object]) -
 def test_what_makes_no_sense_is_malformed(fields: dict[str, object]) -> None:
     with pytest.raises(Malformed):
         parse_pricing(fields)
-
-
-def test_waits_double_and_are_never_all_alike() -> None:
-    longest = [wait_s(attempt, 1.0) for attempt in range(1, 9)]
-    assert longest == [FIRST_WAIT_S * 2**n for n in range(6)] + [LONGEST_WAIT_S] * 2
-    assert [wait_s(attempt, 0.0) for attempt in range(1, 9)] == [each / 2 for each in longest]
 
 
 # Against a vendor

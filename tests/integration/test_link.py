@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +72,11 @@ class Plugin(Provider):
 
     async def answer_nothing(self, request):
         request.warn("a holiday")
+        return
+        yield
+
+    async def answer_zone(self, request):
+        request.warn(f"dates of {request.timezone or 'UTC'}")
         return
         yield
 
@@ -322,6 +327,26 @@ async def test_a_confirmed_nothing_comes_with_its_warning(start: Start) -> None:
             async with running.link.history(a_demand("NOTHING")) as answer:
                 assert [part async for part in answer] == []
         assert answer.warnings == ("a holiday",)
+
+
+@pytest.mark.parametrize(
+    ("asset_class", "zone", "dates"),
+    [
+        (AssetClass.STOCK, "America/New_York", "dates of America/New_York"),
+        (AssetClass.STOCK, "", "dates of UTC"),
+        (AssetClass.CRYPTO, "America/New_York", "dates of UTC"),
+    ],
+)
+async def test_a_question_says_whose_dates_its_days_are(
+    start: Start, asset_class: AssetClass, zone: str, dates: str
+) -> None:
+    demand = replace(a_demand("ZONE"), instrument=Instrument(1, "ZONE", asset_class, timezone=zone))
+    async with start() as running:
+        await running.hello()
+        with trio.fail_after(20):
+            async with running.link.history(demand) as answer:
+                assert [part async for part in answer] == []
+        assert answer.warnings == (dates,)
 
 
 async def test_corporate_actions_travel_with_the_bars(start: Start) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from integration.listener import connected, is_type
+from integration.listener import Client, connected, is_type
 from unit.api.fakes import FakeServices, open_api
 from unit.streaming.happenings import BARS, QUOTES, TRADES, bar, tape, trades
 
@@ -20,6 +20,8 @@ from timebase.api.server import run_api
 from timebase.api.services import ApiSettings
 from timebase.model.live import BarStatus
 from timebase.model.lru import ByteLru
+from timebase.streaming import follower
+from timebase.streaming.follower import BUFFER_EVENTS, TOO_SLOW
 
 SUBSCRIBE = {"action": "subscribe", "channels": ["trades:BTC-USDT"]}
 
@@ -297,6 +299,49 @@ async def test_a_client_that_does_not_read_is_not_felt_by_others(services: FakeS
         told = await stalled.until(is_type("dropped"))
     first = next(e["from_seq"] for e in told if e["type"] == "dropped")
     assert max(e["seq"] for e in told if e["type"] == "trade" and e["seq"] < first) == first - 1
+
+
+async def test_who_is_let_go_is_told_of_each_trade_that_it_did_not_get_and_the_others_get_all(
+    services: FakeServices, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As fast as the others read, while one does not: what waits for it is bounded, and its count is right."""
+    monkeypatch.setattr(follower, "PATIENCE_S", 0.5)
+    async with connected(port) as stalled, connected(port) as quick, connected(port) as brisk:
+        stalled.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        for client in (stalled, quick, brisk):
+            await client.say(SUBSCRIBE)
+            await client.until(is_type("subscribed"))
+        seen: dict[Client, list[int]] = {quick: [], brisk: []}
+        total = 0
+        while not (is_over := _has_let_go(services)) and total < 1_000_000:
+            services.hub.publish(trades(total + 1, 1_000))
+            total += 1_000
+            for client, ids in seen.items():
+                while len(ids) < total:
+                    ids += [event["id"] for event in await client.events()]
+            assert services.hub.figures()["waiting"] <= BUFFER_EVENTS
+        assert is_over
+        told = await stalled.until(is_type("goodbye"))
+        closed = await stalled.closed()
+    assert seen == {client: list(range(1, total + 1)) for client in seen}
+    assert told[-1]["code"] == TOO_SLOW
+    assert closed is not None
+    assert closed.code == TOO_SLOW
+    assert [event["type"] for event in told].count("goodbye") == 1
+    got = [event["seq"] for event in told if event["type"] == "trade"]
+    lost = [seq for event in told if event["type"] == "dropped" for seq in _numbers(event)]
+    assert sorted(got + lost) == list(range(got[0], got[0] + total))
+    assert sum(event["count"] for event in told if event["type"] == "dropped") == len(lost)
+
+
+def _has_let_go(services: FakeServices) -> bool:
+    """Whether nothing waits any more for who did not read."""
+    figures = services.hub.figures()
+    return figures["dropped"] > 0 and figures["waiting"] == 0
+
+
+def _numbers(dropped: dict[str, Any]) -> range:
+    return range(dropped["from_seq"], dropped["to_seq"] + 1)
 
 
 async def test_a_thousand_followers_are_all_given_the_same(services: FakeServices) -> None:

@@ -27,6 +27,7 @@ from timebase.supervisor.handle import ProviderHandle
 from timebase.supervisor.roster import Roster
 from timebase.supervisor.settings import SupervisorSettings
 from timebase.supervisor.supervisor import run_supervisor
+from timebase.wire.envelope import BATCH_ROWS
 
 LONG_S = 40.0  # nobody waits that long unless something is broken
 
@@ -78,6 +79,13 @@ class Singer(Provider):
         ones = array("d", [1.0]) * 100
         for first in range(0, 10**9, 100):
             await stream.trades(feed, array("q", range(first, first + 100)), ones, ones)
+
+    async def huge(self, stream, feed):
+        await stream.up(feed)
+        rows = 10_000_000
+        ones = array("d", [1.0]) * rows
+        await stream.trades(feed, array("q", range(rows)), ones, ones)
+        await stream.pulse(rows, feed)
 
     async def single(self, stream, feed):
         await stream.up(feed)
@@ -211,6 +219,27 @@ async def trade_ids(world: World, n: int) -> list[int]:
         for arrival in await world.message():
             found += arrival.trades.id.tolist() if arrival.trades is not None else []
     return found
+
+
+# Much at once
+
+
+async def test_ten_million_trades_put_at_once_come_in_pieces_and_all_of_them(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as world:
+        handle = await world.ready()
+        feed = a_feed("HUGE")
+        handle.subscribe(feed)
+        assert (await world.next()).is_up
+        seen = 0
+        while seen < 10_000_000:
+            for arrival in await world.message():
+                if arrival.trades is not None:
+                    time = arrival.trades.time
+                    assert len(time) <= BATCH_ROWS
+                    assert (time[0], time[-1]) == (seen, seen + len(time) - 1)
+                    seen += len(time)
+        assert (await world.next()).pulse_us == 10_000_000
+        assert handle.lives == 1, "it needs no more memory than it may have"
 
 
 # What is wanted

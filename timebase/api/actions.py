@@ -11,14 +11,9 @@ from typing import Any
 import orjson
 
 from timebase.api import parameters as p
-from timebase.api.exchange import Asked
-from timebase.api.faults import BadBody
-from timebase.api.parameters import Parameter
-from timebase.api.parse import Given, parse_query
 from timebase.api.times import parse_time
-from timebase.errors import BadParameter
-from timebase.model.feed import Channel, FeedKind, parse_channel
-from timebase.model.interval import Interval
+from timebase.errors import BadBody, BadParameter
+from timebase.model.feed import Channel, parse_channel
 
 ACTIONS = ("subscribe", "unsubscribe", "ping")
 MAX_THROTTLE_S = 3_600.0
@@ -28,7 +23,6 @@ _FIELDS = {
     "ping": ("action",),
 }
 _CHANNEL_FORMS = ("trades:BTC-USDT", "quotes:AAPL", "bars:BTC-USDT:1m", "bars:BTC-USDT:1m@binance")
-_KINDS = tuple(kind.value for kind in FeedKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,45 +127,3 @@ def _resume(said: Mapping[str, Any]) -> Mapping[Channel, int]:
 
 def _short(value: object) -> str:
     return repr(value)[:64]
-
-
-# --- the simplest client: everything is in the address ---
-
-
-def _kinds(text: str) -> tuple[FeedKind, ...]:
-    return tuple(FeedKind(kind) for kind in text.split(","))
-
-
-CHANNELS: Parameter[tuple[FeedKind, ...]] = Parameter(
-    "channels", _kinds, "What to follow: bars (if not given), trades, quotes; several with commas.",
-    {"type": "string", "pattern": f"^({'|'.join(_KINDS)})(,({'|'.join(_KINDS)}))*$"}, _KINDS, "bars",
-)  # fmt: skip
-FROM = p.time("from", "History since then comes first.")
-IN_ADDRESS = (CHANNELS, p.INTERVAL, FROM, p.PROVIDER)
-
-
-def parse_address(asked: Asked, now_us: int) -> Subscribe | None:
-    """What WS …/stream/{symbol}?channels=&interval=&from= follows; None where no symbol is in the path.
-
-    Raises: BadParameter.
-    """
-    if "symbol" not in asked.in_path:
-        parse_query(asked.query, ())
-        return None
-    symbol = p.SYMBOL.read(asked.in_path["symbol"])
-    given = parse_query(asked.query, IN_ADDRESS)
-    return Subscribe(_in_address(given, symbol), _from_address(given, now_us))
-
-
-def _in_address(given: Given, symbol: str) -> Sequence[Channel]:
-    interval, provider = given.get(p.INTERVAL) or Interval.M1, given.get(p.PROVIDER)
-    kinds = given.get(CHANNELS) or (FeedKind.BARS,)
-    named = [Channel(kind, symbol, interval if kind is FeedKind.BARS else None, provider) for kind in kinds]
-    return tuple(dict.fromkeys(named))
-
-
-def _from_address(given: Given, now_us: int) -> int | None:
-    from_us = given.time_us(FROM, now_us)
-    if from_us is not None and from_us > now_us:
-        raise BadParameter("from", "is in the future")
-    return from_us

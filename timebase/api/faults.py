@@ -12,6 +12,7 @@ import trio
 from timebase.api.exchange import PROBLEM, Reply, dumps
 from timebase.errors import (
     AllProvidersFailed,
+    BadBody,
     BadPackage,
     BadParameter,
     ConfigError,
@@ -67,10 +68,6 @@ class WrongHost(RequestError):
 
 class BadHandshake(RequestError):
     code = "bad_handshake"
-
-
-class BadBody(RequestError):
-    code = "bad_body"
 
 
 class BodyTooLarge(RequestError):

@@ -7,9 +7,8 @@ from typing import Any, Generic, TypeVar
 
 from timebase.api.times import FORMS, PATTERN
 from timebase.errors import BadParameter
-from timebase.history.adjust import WHICH
-from timebase.history.reader import MAX_BARS
-from timebase.history.tape_bars import By
+from timebase.model.cut import By
+from timebase.model.demand import ADJUSTMENTS, MAX_BARS
 from timebase.model.instrument import MAX_SYMBOL, SYMBOL_PATTERN, AssetClass, canonical_symbol, is_symbol
 from timebase.model.interval import Interval, parse_interval
 
@@ -169,7 +168,9 @@ EVERY = Parameter(
 TAPE_START = time("start", "Where the first bar begins (inclusive); the midnight in UTC before `end` if not given.")
 MAX_TAPE_BARS, USUAL_TAPE_BARS = 100_000, 10_000
 TAPE_LIMIT = number("limit", 1, MAX_TAPE_BARS, f"At most so many bars, {USUAL_TAPE_BARS:,} if not given.")
-ADJUST = choice("adjust", WHICH, "Corporate actions to apply to the raw prices, which is what you get if not given.")
+ADJUST = choice(
+    "adjust", ADJUSTMENTS, "Corporate actions to apply to the raw prices, which is what you get if not given."
+)
 PROVIDER = Parameter(
     "provider", _slug, "Ask only this provider.", {"type": "string", "pattern": f"^{SLUG_PATTERN}$"}, example="demo"
 )  # fmt: skip

@@ -12,11 +12,11 @@ import orjson
 
 from timebase.api import parameters as p
 from timebase.api.exchange import JSON, Asked
-from timebase.api.faults import BadBody, UnsupportedMedia
+from timebase.api.faults import UnsupportedMedia
 from timebase.api.negotiate import Form, choose_form
 from timebase.api.parameters import Parameter
 from timebase.api.times import EARLIEST_US, LATEST_US, enough_us, parse_time, snap, usual_us
-from timebase.errors import BadParameter
+from timebase.errors import BadBody, BadParameter
 from timebase.model.demand import Question
 from timebase.model.instrument import classify
 from timebase.model.interval import Interval

@@ -25,7 +25,6 @@ from timebase.api import (
 from timebase.api import parameters as p
 from timebase.api.exchange import JSON, Asked, Desk, Reply
 from timebase.api.faults import (
-    BadBody,
     BodyTooLarge,
     BodyTooSlow,
     CrossOrigin,
@@ -39,6 +38,7 @@ from timebase.api.parse import BACKFILL, DATA, DATA_OF_ANY
 from timebase.api.tape_question import QUERY as TAPE_BARS
 from timebase.errors import (
     AllProvidersFailed,
+    BadBody,
     BadPackage,
     BadParameter,
     ConfigError,

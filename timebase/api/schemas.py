@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from timebase.api.parameters import Schema
-from timebase.history.tape_bars import By
 from timebase.model.bars import COLUMNS
+from timebase.model.cut import By
 from timebase.model.feed import FeedKind, FeedState
 from timebase.model.instrument import AssetClass
 from timebase.model.interval import Interval

@@ -8,7 +8,8 @@ from functools import partial
 
 import trio
 
-from timebase.api.actions import Action, Ping, Subscribe, Unsubscribe, parse_action, parse_address
+from timebase.api.actions import Action, Ping, Subscribe, Unsubscribe, parse_action
+from timebase.api.address import parse_address
 from timebase.api.exchange import Asked, Desk
 from timebase.api.websocket import Gone, WebSocket
 from timebase.clock import now_us

@@ -9,7 +9,7 @@ from timebase.api.parse import parse_query
 from timebase.api.tick_question import TickQuestion
 from timebase.api.times import EARLIEST_US, LATEST_US
 from timebase.errors import BadParameter
-from timebase.history.tape_bars import By, Cut
+from timebase.model.cut import By, Cut
 from timebase.model.timerange import DAY_US, SECOND_US, TimeRange
 
 QUERY = (p.BY, p.EVERY, p.TAPE_START, p.END, p.TAPE_LIMIT, p.RECORDED_FROM, p.FORMAT, p.TICK_TIMES)

@@ -22,7 +22,8 @@ from timebase.api.tape_question import TapeQuestion, parse_tape_bars
 from timebase.api.tick_question import QUERY, TickQuestion, after_page, make_cursor, parse_ticks
 from timebase.clock import now_us
 from timebase.errors import BadParameter
-from timebase.history.tape_bars import By, tape_bars
+from timebase.history.tape_bars import tape_bars
+from timebase.model.cut import By
 from timebase.model.receipt import Attempt
 from timebase.model.series import TickSeries
 from timebase.model.ticks import Quotes, Trades

@@ -79,7 +79,10 @@ class AlpacaSession:
 
     def hear(self, data: bytes) -> Said:
         """Raises: nothing, whatever `data` is."""
-        message = self._parse(data)
+        try:
+            message = _parse(data)
+        except _TooLong:
+            return self._error(TOO_MANY if self.is_authenticated else NOT_AUTHENTICATED)
         action = message.get("action") if message else None
         if action == "auth":
             return self._authenticate(message)
@@ -103,13 +106,6 @@ class AlpacaSession:
             return event.channel.kind is not FeedKind.BARS
         kind = bar_type(event.channel.interval, event.content.status)
         return event.channel.symbol in self.lists.get(_LIST_OF.get(kind, ""), ())
-
-    def _parse(self, data: bytes) -> Mapping[str, object]:
-        try:
-            said = orjson.loads(data) if data[:1] == b"{" else msgpack.unpackb(data, **_LIMITS)
-        except (ValueError, TypeError, RecursionError):
-            return {}
-        return said if isinstance(said, dict) and all(isinstance(key, str) for key in said) else {}
 
     def _authenticate(self, message: Mapping[str, object]) -> Said:
         if self.is_authenticated:
@@ -154,6 +150,24 @@ class AlpacaSession:
 
     def _error(self, code: int, words: str = "") -> Said:
         return Said(self.encoder.words({"T": "error", "code": code, "msg": words or _MESSAGES[code]}))
+
+
+class _TooLong(ValueError):
+    """A list of more symbols than anybody may name."""
+
+
+def _parse(data: bytes) -> Mapping[str, object]:
+    """Raises: _TooLong. What is no message is an empty one."""
+    try:
+        said = orjson.loads(data) if data[:1] == b"{" else msgpack.unpackb(data, **_LIMITS)
+    except ValueError as exc:
+        # msgpack has no class for it; and a head that promises more than the message can hold is no list of symbols.
+        if "max_array_len" in str(exc) and len(data) > 2 * _LIMITS["max_array_len"]:
+            raise _TooLong from exc
+        return {}
+    except (TypeError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) and all(isinstance(key, str) for key in said) else {}
 
 
 def _names(message: Mapping[str, object]) -> dict[str, list[str]] | None:

@@ -11,8 +11,6 @@ from timebase.model.instrument import CorporateAction
 from timebase.model.interval import Interval
 from timebase.model.timerange import to_datetime, to_us
 
-WHICH = ("raw", "splits", "dividends", "all")
-
 
 @dataclass(frozen=True, slots=True)
 class Factor:

@@ -29,10 +29,10 @@ from timebase.history.answer import Answer, Completion, Freshness, Missing
 from timebase.history.cover import align
 from timebase.history.fetcher import Fetcher
 from timebase.history.flights import Catch
-from timebase.history.reader import MAX_BARS, Reader, Reading
+from timebase.history.reader import Reader, Reading
 from timebase.history.resample import finer, sources
 from timebase.model.bars import Bars
-from timebase.model.demand import Question
+from timebase.model.demand import MAX_BARS, Question
 from timebase.model.instrument import Instrument, canonical_symbol, listed_or_guessed
 from timebase.model.interval import Interval
 from timebase.model.receipt import Attempt

@@ -11,7 +11,7 @@ from timebase.history.answer import Missing
 from timebase.history.cover import Head, align
 from timebase.history.resample import periods, pieces, resample
 from timebase.model.bars import Bars
-from timebase.model.demand import Question
+from timebase.model.demand import MAX_BARS, Question
 from timebase.model.instrument import CorporateAction
 from timebase.model.lru import ByteLru
 from timebase.model.series import Series
@@ -20,7 +20,6 @@ from timebase.storage.coverage import Coverage
 from timebase.storage.store import Store
 
 INLINE_BARS = 16_384  # 1 ms of resampling; more is done in a thread
-MAX_BARS = 1_000_000  # a range is answered whole up to this many bars, beyond by cursor
 BEFORE_EX_DATE_US = 14 * DAY_US  # the last close before an ex-date is looked for this far back: the longest closures
 
 

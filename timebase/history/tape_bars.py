@@ -4,7 +4,6 @@ Order: a bar that is filled by what is traded begins where the one before is ful
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,34 +11,13 @@ from numpy.typing import NDArray
 from timebase.aggregation.measured_bars import Measure, MeasuredBars
 from timebase.aggregation.rebuild import BuiltBars, in_order
 from timebase.aggregation.rows import Rows, combine, seconds_of
+from timebase.model.cut import By, Cut
 from timebase.model.ticks import Trades
 
 TRADES_AT_ONCE = 16_384  # after which it is looked whether that makes bars enough
 
 
-class By(StrEnum):
-    """What fills a bar."""
-
-    TRADES = "trades"
-    VOLUME = "volume"
-    VALUE = "value"  # price times size
-    TIME = "time"
-
-
 _MEASURES = {By.TRADES: Measure.TICKS, By.VOLUME: Measure.VOLUME, By.VALUE: Measure.DOLLARS}
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """How a tape becomes bars. Units: `every` trades, units, money, or µs."""
-
-    by: By
-    every: float
-
-    @property
-    def period_us(self) -> int:
-        """The length of a bar by time, whose opening instants are multiples of it; 1 when it is by something else."""
-        return int(self.every) if self.by is By.TIME else 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,6 +19,7 @@ from timebase.errors import Malformed, ProviderError, TimeBaseError, Unavailable
 from timebase.link.inflow import Delivery, Inflow
 from timebase.link.socket import LinkClosed, Socket
 from timebase.model.bars import Bars
+from timebase.model.calendar import zone_of
 from timebase.model.demand import Demand
 from timebase.model.feed import Feed
 from timebase.model.instrument import CorporateAction, Instrument
@@ -172,10 +173,11 @@ class ProviderLink:
                     ...
         """
         with self._asking(Type.END, self._credit) as (id_, answer):
+            zone = zone_of(demand.instrument)
             self._post(
                 Type.HISTORY, id_, symbol=demand.instrument.symbol, asset_class=demand.instrument.asset_class.value,
                 interval=demand.series.interval.value, start=demand.range.start_us, end=demand.range.end_us,
-                credit=self._credit,
+                credit=self._credit, **({"timezone": zone} if zone else {}),
             )  # fmt: skip
             yield answer
 

@@ -96,9 +96,8 @@ class Allotment:
         reasons = "; ".join(f"{refused.slug}: {refused.reason}" for refused in plan.refused)
         why = f"no provider streams it ({reasons or 'there is none'})"
         self._detach(channel)
-        if self._unsupplied.get(channel) != why:
-            self._unsupplied[channel] = why
-            self._hub.refuse(channel, NO_PROVIDER, f"{channel}: {why}")
+        self._unsupplied[channel] = why
+        self._hub.refuse(channel, NO_PROVIDER, f"{channel}: {why}")  # told once, also to who has just come
 
     def _let_go(self, channel: Channel) -> None:
         """Nobody wants it any more."""

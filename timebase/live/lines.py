@@ -53,6 +53,8 @@ class Lines:
     def remove(self, line: Line) -> None:
         if self._by_supply.get(line.supply) is line:
             del self._by_supply[line.supply]
+            if line.feed is not None:
+                self._hub.forget(line.feed)
 
     @contextmanager
     def opened(self, line: Line, feed: Feed) -> Iterator[None]:

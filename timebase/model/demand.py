@@ -7,6 +7,8 @@ from timebase.model.interval import Interval
 from timebase.model.series import Series
 from timebase.model.timerange import EVER, TimeRange
 
+ADJUSTMENTS = ("raw", "splits", "dividends", "all")
+MAX_BARS = 1_000_000  # a range is answered whole up to this many bars, beyond by cursor
 BACKFILL = "backfill"  # the reason of what heals a gap: its bars say so themselves
 
 
@@ -22,7 +24,7 @@ class Question:
     range: TimeRange
     limit: int | None = None
     keep: str = "oldest"  # of more bars than the limit: "oldest" (then `next` leads on) or "newest"
-    adjust: str = "raw"  # raw | splits | dividends | all
+    adjust: str = "raw"  # one of ADJUSTMENTS
     provider: str | None = None  # only this one
     as_of_us: int | None = None
     refresh: bool = False  # ask the provider even for what is covered

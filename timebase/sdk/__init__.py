@@ -21,6 +21,7 @@ from timebase.model.interval import Interval
 from timebase.sdk.bars import Bars
 from timebase.sdk.provider import HistoryRequest, Provider
 from timebase.sdk.stream import BUY, CANCEL, CORRECTION, SELL, Stream, Subscription
+from timebase.sdk.waits import Waits
 
 __all__ = [
     "BUY",
@@ -47,4 +48,5 @@ __all__ = [
     "Unsupported",
     "Upstream",
     "UpstreamTimeout",
+    "Waits",
 ]

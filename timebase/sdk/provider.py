@@ -21,13 +21,17 @@ Answered = Part | Iterable[Part] | AsyncIterable[Part] | None
 
 @dataclass(frozen=True, slots=True)
 class HistoryRequest:
-    """Units: [start_us, end_us) half-open, µs UTC, by the bars' opening instants. `symbol` is TimeBase's spelling."""
+    """Units: [start_us, end_us) half-open, µs UTC, by the bars' opening instants. `symbol` is TimeBase's spelling.
+
+    `timezone` is that of the dates which days, weeks and months are made of; "" is UTC.
+    """
 
     symbol: str
     asset_class: AssetClass
     interval: Interval
     start_us: int
     end_us: int
+    timezone: str = ""
     warnings: list[str] = field(default_factory=list, compare=False)
 
     @classmethod

@@ -74,6 +74,7 @@ class Questions:
             Interval(message.text("interval")),
             message.integer("start"),
             message.integer("end"),
+            message.text("timezone", ""),
         )
         credit = min(message.integer("credit"), MAX_CREDIT)
         out = self._outflows[message.id] = Outflow(message.id, self._link.send, credit, self._batch_rows)

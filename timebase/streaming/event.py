@@ -26,7 +26,7 @@ class BarRows:
     def __len__(self) -> int:
         return len(self.bars)
 
-    def pick(self, which: slice) -> "BarRows":
+    def pick(self, which: slice | NDArray[np.bool_]) -> "BarRows":
         return BarRows(
             self.status, self.bars.pick(which), self.trades[which], self.vwap[which], self.revision[which]
         )  # fmt: skip

@@ -279,6 +279,10 @@ class Follower:
         self._drops[event.channel] = replace(told, content=content, _encoded={})
 
     def _let_go(self) -> None:
+        """What waits is not given out any more; the trades of it are dropped as those before them were."""
+        for slot in self._trades:
+            if slot.event is not None:
+                self._note_drop(slot.event)
         self._slots.clear()
         self._trades.clear()
         self._newest.clear()

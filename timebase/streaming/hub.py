@@ -25,6 +25,7 @@ from timebase.streaming.lags import Lags
 from timebase.streaming.topic import Told, Topic
 
 HEALING = "backfill"  # the reason of history that was fetched to fill a gap of the live stream
+NOT_WORKING = frozenset({FeedState.DOWN, FeedState.CONNECTING, FeedState.MUTE})
 POLLED = "live"  # and of what was fetched because its period is just over, and no stream brings it
 
 # What is kept for those who come back, of all channels together: with a hundred busy ones a few minutes.
@@ -158,7 +159,7 @@ class Hub:
         topic.followers[follower] = None
         follower.add(channel, throttle_s, is_held=is_held)
         if is_first:
-            self._faults.pop(channel, None)  # somebody will try anew
+            self._faults.pop(channel, None)  # somebody tries anew, and says so again if it is in vain
             self._unkept.pop(topic, None)
             self._demands.want(channel)
         fault = self._faults.get(channel)
@@ -209,6 +210,7 @@ class Hub:
             self._bound.pop(channel, None)
         else:
             self._bound[channel] = provider
+            self._faults.pop(channel, None)
             self._is_bound.unpark_all()
 
     def provider_of(self, channel: Channel) -> str | None:
@@ -228,14 +230,20 @@ class Hub:
         for interval in _intervals(feed):
             pinned = _pinned(feed, interval)
             self._words[pinned] = Event(word, pinned, provider=feed.provider)
+            self._faults.pop(pinned, None)
             for topic in self._route(feed, interval):
                 topic.show(Event(word, topic.channel, topic.newest, feed.provider))
 
+    def forget(self, feed: Feed) -> None:
+        """The feed is over, and not to be made anew: nothing is known any more of how it is."""
+        for interval in _intervals(feed):
+            self._words.pop(_pinned(feed, interval), None)
+
     def refuse(self, channel: Channel, code: str, message: str) -> None:
-        """Nobody can supply a wanted channel, for now: its followers hear why, and stay."""
+        """Nobody can supply a wanted channel, for now: its followers hear why, each once, and stay."""
         fault = Fault(code, message)
-        topic = self._topics.get(channel)
-        if topic is not None:
+        topic, known = self._topics.get(channel), self._faults.get(channel)
+        if topic is not None and (known is None or known.content != fault):
             event = self._faults[channel] = Event(fault, channel, topic.newest)
             topic.show(event)
 
@@ -273,7 +281,7 @@ class Hub:
                     self._show(topic, rows, series.provider, None, self._clock())
 
     def publish_polled(self, durable: Durable) -> None:
-        """Show closed bars of a collected series where no feed supplies the channel; each once, in order."""
+        """Show closed bars of a collected series where no feed brings them; each once, in order."""
         series, bars = durable.batch.series, durable.batch.bars
         if durable.error:
             return
@@ -281,7 +289,7 @@ class Hub:
             newest = max(topic.told(), default=-1)
             fresh = bars.pick((bars.time > newest) & ((bars.flags & Flag.FORMING) == 0))
             if len(fresh):
-                self._show(topic, BarRows.bare(BarStatus.CLOSED, fresh), series.provider, None, self._clock())
+                self._show_bars(topic, BarRows.bare(BarStatus.CLOSED, fresh), series.provider, None, self._clock())
 
     def make_up(self, series: Series, bars: Bars) -> None:
         """Show closed bars of a gap that are stored by now, whoever fetched them, where they were not told yet."""
@@ -313,7 +321,11 @@ class Hub:
         if update.status is BarStatus.FORMING:
             rows = rows.pick(slice(len(rows) - 1, None))
         for topic in self._route(update.feed, update.series.interval):
-            self._show(topic, rows, update.feed.provider, durable.commit_id, durable.durable_us)
+            self._show_bars(topic, rows, update.feed.provider, durable.commit_id, durable.durable_us)
+
+    def _show_bars(self, topic: Topic, rows: BarRows, provider: str, commit_id: int | None, durable_us: int) -> None:
+        for part in topic.verdicts.agreed(rows):
+            self._show(topic, part, provider, commit_id, durable_us)
 
     def _miss_bars(self, update: BarUpdate, durable: DurableLive) -> None:
         """What would have been closed is missing until it is fetched; what has changed stays as it was told."""
@@ -324,7 +336,7 @@ class Hub:
             self._miss(topic, len(update.bars), update.feed.provider, durable.error)
             if update.status is BarStatus.CLOSED:
                 missing = BarRows.missing(update.bars.time)
-                self._show(topic, missing, update.feed.provider, None, durable.durable_us)
+                self._show_bars(topic, missing, update.feed.provider, None, durable.durable_us)
 
     def _miss(self, topic: Topic, n: int, provider: str, why: str) -> None:
         """Followers are told when it begins, and how much it was when it is over."""
@@ -397,11 +409,14 @@ class Hub:
         return tuple(self._topics[channel] for channel in channels if channel in self._topics)
 
     def _unsupplied(self, series: Series) -> list[Topic]:
-        """The topics of its bars that no feed supplies; the one that names its provider only if there never was one."""
+        """The topics of its bars that no feed supplies, or none that works: another provider's may, or heals itself."""
         open_to_all = Channel(FeedKind.BARS, series.symbol, series.interval)
         pinned = Channel(FeedKind.BARS, series.symbol, series.interval, series.provider)
-        channels = [pinned] if pinned not in self._words else []
-        channels += [open_to_all] if open_to_all not in self._bound else []
+        word = self._words.get(pinned)
+        is_idle = word is not None and isinstance(word.content, FeedWord) and word.content.state in NOT_WORKING
+        bound = self._bound.get(open_to_all)
+        channels = [pinned] if word is None or is_idle else []
+        channels += [open_to_all] if bound is None or (bound == series.provider and is_idle) else []
         return [self._topics[channel] for channel in channels if channel in self._topics]
 
     def _state_of(self, channel: Channel) -> list[Event]:

@@ -10,6 +10,7 @@ from timebase.model.feed import Channel
 from timebase.model.live import BarStatus
 from timebase.streaming.event import BarRows, Event, ends
 from timebase.streaming.follower import Follower
+from timebase.streaming.verdicts import Verdicts
 
 VOLUME_ERROR = 1e-9  # the same volume, added up in another order
 
@@ -43,6 +44,7 @@ class Topic:
         self.newest = born
         self.ring: deque[Event] = deque()  # numbered events; the hub takes from its left end what is too old
         self.followers: dict[Follower, None] = {}
+        self.verdicts = Verdicts()
         self.left_at = 0.0  # when the last follower left; counts only while there is none
         self._latest: Event | None = None  # the forming bar or the quote
         self._oldest = born  # what is numbered above it is in the ring

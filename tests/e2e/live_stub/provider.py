@@ -2,7 +2,7 @@
 
 Both files lie in the folder that the option `folder` names. `fault.json`, if it is there, says what goes wrong with
 every stream: {"raises": MESSAGE} or {"dies": true}. A line of the tape is one of
-    {"trades": SYMBOL, "time": [us, …], "price": […], "size": […], "id": […]}
+    {"trades": SYMBOL, "time": [us, …], "price": […], "size": […], "id": […], "side": […] or nothing}
     {"quotes": SYMBOL, "time": […], "bid": […], "bid_size": […], "ask": […], "ask_size": […]}
     {"pulse": us}, {"up": true}, {"down": REASON}
 and is played once, by the process that finds it; what is there when a process starts, has been. `subscriptions.jsonl`
@@ -86,7 +86,7 @@ class LiveStub(Provider):
             await stream.down(line["down"])
         for feed in stream.wanted:
             if line.get("trades") == feed.symbol and feed.kind == "trades":
-                await stream.trades(feed, line["time"], line["price"], line["size"], id=line["id"])
+                await stream.trades(feed, line["time"], line["price"], line["size"], line.get("side"), line["id"])
             if line.get("quotes") == feed.symbol and feed.kind == "quotes":
                 columns = (line[name] for name in ("time", "bid", "bid_size", "ask", "ask_size"))
                 await stream.quotes(feed, *columns)

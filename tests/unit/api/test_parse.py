@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from timebase.api import parameters as p
 from timebase.api.exchange import Asked
-from timebase.api.faults import BadBody
 from timebase.api.parse import (
     BACKFILL,
     DATA_OF_ANY,
@@ -22,7 +21,7 @@ from timebase.api.parse import (
     parse_query,
     parse_range,
 )
-from timebase.errors import BadParameter
+from timebase.errors import BadBody, BadParameter
 from timebase.model.demand import Question
 from timebase.model.interval import Interval
 from timebase.model.timerange import DAY_US, HOUR_US, TimeRange

@@ -92,6 +92,16 @@ def test_what_cannot_be_done_is_answered_with_its_code_and_changes_nothing(
     assert list(client.lists["trades"].values()) == ([] if code == 401 else ["AAPL"])
 
 
+@pytest.mark.parametrize("count", [MAX_SYMBOLS + 1, 2 * MAX_SYMBOLS + 1, 10 * MAX_SYMBOLS])
+def test_a_list_that_is_too_long_is_told_by_its_code_in_either_encoding(count: int) -> None:
+    message = {"action": "subscribe", "trades": [f"S{n}" for n in range(count)]}
+    for packed in (orjson.dumps(message), msgpack.packb(message)):
+        (answer,) = orjson.loads(authenticated().hear(packed).reply)
+        assert (answer["code"], answer["msg"]) == (405, "symbol limit exceeded")
+        (answer,) = orjson.loads(session().hear(packed).reply)
+        assert answer["code"] == 401
+
+
 @given(st.binary(max_size=200))
 def test_garbage_is_answered_and_never_an_error_of_ours(data: bytes) -> None:
     assert orjson.loads(authenticated().hear(data).reply)[0]["code"] in {400, 403}

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timebase.history.tape_bars import By, Cut, TapeBars, tape_bars
+from timebase.history.tape_bars import TapeBars, tape_bars
+from timebase.model.cut import By, Cut
 from timebase.model.ticks import TradeFlag, Trades
 from timebase.model.timerange import SECOND_US
 

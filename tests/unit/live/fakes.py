@@ -128,6 +128,7 @@ class FakeHub:
     bound: dict = field(default_factory=dict)
     states: list = field(default_factory=list)  # (state, provider, reason)
     refused: list = field(default_factory=list)
+    forgotten: list = field(default_factory=list)  # feeds by number
     made_up: list = field(default_factory=list)  # (provider, time of a bar)
 
     def make_up(self, series, bars):
@@ -143,8 +144,12 @@ class FakeHub:
     def tell_state(self, feed, state, since_us, reason=""):
         self.states.append((state.value, feed.provider, reason))
 
+    def forget(self, feed):
+        self.forgotten.append(feed.id)
+
     def refuse(self, channel, code, message):
-        self.refused.append((str(channel), code, message))
+        if (str(channel), code, message) not in self.refused:
+            self.refused.append((str(channel), code, message))
 
     def followers(self, channel):
         return 1

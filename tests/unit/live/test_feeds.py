@@ -1,5 +1,6 @@
 """Wanted channels and feeds agree: planned, made, judged, made anew."""
 
+from datetime import datetime
 from itertools import pairwise
 
 import pytest
@@ -7,11 +8,15 @@ import trio
 from unit.live.fakes import BARS, TRADES, FakeProvider, World, streaming
 
 from timebase.errors import AuthFailed, RateLimited, SymbolNotFound, Unavailable, Upstream
+from timebase.live.feeds import Feeds, run_feeds
 from timebase.model.feed import FeedKind, parse_channel
 from timebase.model.instrument import AssetClass, Instrument
 from timebase.model.interval import Interval
+from timebase.model.timerange import MINUTE_US, SECOND_US, to_us
+from timebase.streaming.hub import Hub
 
 FIVE = parse_channel("bars:BTC-USDT:5m")
+SESSION_US = 390 * MINUTE_US  # New York's
 
 
 def two(**second):
@@ -83,6 +88,37 @@ async def test_what_nobody_streams_is_refused_with_the_reason_until_somebody_doe
         await trio.sleep(1)
         assert vendor.active
         assert world.state() == "connecting"
+
+
+async def test_the_first_follower_of_what_is_only_collected_hears_at_once_that_nobody_streams_it(autojump_clock):
+    world = World(FakeProvider(streaming(), state="disabled", reason="switched off by the operator"))
+    hub = Hub(world.clock)
+    feeds = Feeds(
+        wants=world.wants, router=world.router, roster=world.roster, store=world.store, hub=hub, healer=world.healer
+    )
+    hub.attach(world.wants, feeds)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run_feeds, feeds)
+        world.wants.collect([BARS])
+        await trio.sleep(1)
+        for _ in range(2):
+            with hub.follow(BARS) as follower, trio.fail_after(1):
+                (event,) = await follower.next()
+            assert event.content.code == "no_provider"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_feed_that_nobody_wants_any_more_is_forgotten(autojump_clock):
+    world = World(linger_s=30)
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        feed = world.vendor.feed
+        world.wants.unwant(BARS)
+        await trio.sleep(29)
+        assert world.hub.forgotten == []
+        await trio.sleep(2)
+        assert world.hub.forgotten == [feed.id]
 
 
 async def test_while_the_database_is_away_it_is_tried_again(autojump_clock):
@@ -397,6 +433,45 @@ async def test_out_of_session_nobody_expects_a_word(autojump_clock):
         await trio.sleep(300)  # the fakes' clock begins at midnight UTC
         assert world.state() == "closed"
         assert len(world.vendor.subscribed) == 1
+
+
+@pytest.mark.parametrize(
+    ("friday", "monday"),
+    [("2024-03-08T14:30Z", "2024-03-11T13:30Z"), ("2024-11-01T13:30Z", "2024-11-04T14:30Z")],
+)
+async def test_when_new_yorks_clocks_change_its_feeds_are_closed_until_the_new_hour_and_coins_never_are(
+    autojump_clock, friday, monday
+):
+    listed = Instrument(0, "AAPL", AssetClass.STOCK, timezone="America/New_York")
+    world = World(FakeProvider(streaming(symbols=(listed, Instrument(0, "BTC-USDT", AssetClass.CRYPTO)))), look_s=30)
+    opens_us, opens_again_us = (to_us(datetime.fromisoformat(text)) for text in (friday, monday))
+    world.clock.step((opens_us - world.clock()) / SECOND_US)
+    last_us = opens_again_us + 3_600 * SECOND_US
+    hours = []  # (state, when it began) of the stock, each in turn
+    async with world.running():
+        for symbol in ("AAPL", "BTC-USDT"):
+            world.wants.want(parse_channel(f"trades:{symbol}"))
+        await trio.sleep(1)
+        while world.clock() < last_us:
+            _trade(world, opens_us, opens_again_us)
+            await trio.sleep(45)
+            states = {fact["symbol"]: fact["state"] for fact in world.feeds.facts()}
+            assert states["BTC-USDT"] == "live"
+            if not hours or hours[-1][0] != states["AAPL"]:
+                hours.append((states["AAPL"], world.clock()))
+    assert [state for state, _ in hours] == ["live", "closed", "live"]
+    (_, closed_us), (_, open_us) = hours[1:]
+    assert 0 <= closed_us - (opens_us + SESSION_US) < 5 * MINUTE_US
+    assert 0 <= open_us - opens_again_us < MINUTE_US
+    assert len(world.vendor.subscribed) == 2, "nothing was made anew"
+
+
+def _trade(world, *openings_us):
+    """Coins always, stocks in their sessions; no vendor's pulse says that the connection is alive."""
+    now_us = world.clock()
+    for feed in world.vendor.active.values():
+        if feed.instrument.symbol != "AAPL" or any(at <= now_us < at + SESSION_US for at in openings_us):
+            world.feeds.note(feed, now_us, now_us, 1, oldest_us=now_us)
 
 
 async def test_a_tape_has_a_clock_of_its_own(autojump_clock):

@@ -33,6 +33,7 @@ from timebase.model.timerange import MINUTE_US, TimeRange
 from timebase.streaming.encode import JSON
 from timebase.streaming.follower import PATIENCE_S, TOO_SLOW, Follower
 from timebase.streaming.hub import LINGER_S, Hub, run_hub
+from timebase.streaming.verdicts import REMEMBERED
 
 
 class Heard:
@@ -519,6 +520,99 @@ async def test_where_a_feed_supplies_the_bars_what_was_polled_waits_for_the_heal
         hub.publish(bar(1, 2.0))
         told = shown(await follower.next())
     assert [(e["status"], e["close"]) for e in told] == [("closed", 2.0)]
+
+
+def missing(*minutes: int, provider: str = "binance") -> DurableLive:
+    """Its feed was down in these."""
+    nothing = np.full(len(minutes), np.nan)
+    gone = replace(update(0, 1.0, BarStatus.MISSING), feed=replace(TRADES_FEED, provider=provider))
+    bars = bars_of(minutes, nothing)
+    none = np.zeros(len(minutes), np.int64)
+    return durable(updates=[replace(gone, bars=bars, trades=none, vwap=nothing, revision=none.astype(np.int32))])
+
+
+def told_of(events: list[dict[str, object]]) -> list[tuple[int, object]]:
+    """Minute and status of each bar."""
+    return [((int(str(e["time"])) * 1000 - NOW_US) // MINUTE_US, e["status"]) for e in events if e["type"] == "bar"]
+
+
+async def test_what_was_closed_by_polling_is_not_missing_when_a_feed_comes_back() -> None:
+    hub = Hub(lambda: NOW_US)
+    with hub.follow(BARS) as follower:
+        hub.publish_polled(polled([0, 1], [1.0, 2.0]))
+        hub.bind(BARS, "binance")
+        hub.publish(missing(0, 1, 2))
+        hub.publish(bar(3, 4.0))
+        told = shown(await follower.next())
+    assert told_of(told) == [(0, "closed"), (1, "closed"), (2, "missing"), (3, "closed")]
+    assert [e["seq"] - told[0]["seq"] for e in told] == [0, 1, 2, 3]
+
+
+async def test_what_was_missing_is_backfilled_by_who_closes_it_afterwards() -> None:
+    hub = new_hub()
+    with hub.follow(BARS) as follower:
+        hub.publish(missing(0, 1))
+        hub.bind(BARS, None)
+        hub.publish_polled(polled([0, 1, 2], [1.0, 2.0, 3.0]))
+        told = told_of(shown(await follower.next()))
+    assert told == [(0, "missing"), (1, "missing"), (2, "closed"), (0, "backfilled"), (1, "backfilled")]
+
+
+async def test_what_another_provider_closed_meanwhile_is_not_missing_and_closed_once() -> None:
+    hub = new_hub()
+    other = replace(update(1, 2.0), feed=replace(TRADES_FEED, id=5, provider="kraken"))
+    with hub.follow(BARS) as follower:
+        hub.publish(bar(0, 1.0))
+        hub.bind(BARS, "kraken")
+        hub.publish(durable(updates=[other]))
+        hub.bind(BARS, "binance")
+        hub.publish(missing(1, 2))
+        hub.publish(bar(2, 3.0))
+        hub.publish(bar(0, 1.5))
+        told = shown(await follower.next())
+    assert told_of(told) == [(0, "closed"), (1, "closed"), (2, "missing"), (2, "backfilled"), (0, "revised")]
+    assert told[-1]["revision"] == 1
+
+
+async def test_however_long_it_goes_on_a_period_is_closed_or_missing_once() -> None:
+    hub = new_hub()
+    minutes = 3 * REMEMBERED
+    with hub.follow(BARS) as follower:
+        for minute in range(minutes):
+            hub.publish(bar(minute, 1.0))
+        hub.publish(missing(*range(minutes + 1)))
+        told = told_of(shown(await follower.next()))
+    assert told == [*((minute, "closed") for minute in range(minutes)), (minutes, "missing")]
+
+
+async def test_a_pinned_channel_is_shown_polled_bars_again_once_its_feed_is_over() -> None:
+    hub = Hub(lambda: NOW_US)
+    with hub.follow(replace(BARS, provider=M1.provider)) as follower:
+        hub.tell_state(TRADES_FEED, FeedState.LIVE, NOW_US)
+        hub.publish_polled(polled([0], [1.0]))
+        hub.forget(TRADES_FEED)
+        hub.publish_polled(polled([0, 1], [1.0, 2.0]))
+        told = told_of(shown(await follower.next()))
+        with hub.follow(replace(BARS, provider=M1.provider)) as late, trio.move_on_after(0.1) as waited:
+            await late.next()
+        assert waited.cancelled_caught, "how it was says nothing any more"
+    assert told == [(0, "closed"), (1, "closed")]
+
+
+async def test_what_is_refused_is_told_once_and_to_each_first_follower_until_it_is_supplied() -> None:
+    hub = Hub(lambda: NOW_US)
+    for _ in range(2):
+        with hub.follow(BARS) as follower:
+            for _ in range(2):
+                hub.refuse(BARS, "no_provider", "no provider streams it")
+            (event,) = shown(await follower.next())
+            assert event["code"] == "no_provider"
+    with hub.follow(BARS):
+        hub.refuse(BARS, "no_provider", "no provider streams it")
+        hub.bind(BARS, "binance")
+        with hub.follow(BARS) as late, trio.move_on_after(0.1) as waited:
+            await late.next()
+        assert waited.cancelled_caught, "somebody supplies it by now"
 
 
 async def test_the_hub_lets_its_failure_out() -> None:
