@@ -204,8 +204,7 @@ def open_spool(folder: Path, max_bytes: int) -> Iterator[Spool]:
 
 
 def _unwritable(folder: Path, error: OSError) -> ConfigError:
-    what = error.filename or folder.parent
-    return ConfigError([f"data_dir: {what} cannot be written: {error.strerror}; repair it, or name another folder"])
+    return ConfigError([f"data_dir: {folder.parent} cannot be written ({error}); repair it, or name another folder"])
 
 
 def _number(path: Path) -> int:
