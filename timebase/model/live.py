@@ -16,9 +16,10 @@ from timebase.model.ticks import Quotes, Trades
 class Arrival:
     """What one message of a plugin brought for one feed: trades, quotes or bars, or a word about the feed itself.
 
-    Units: µs UTC. `pulse_us` is in event time: the vendor's connection is alive, and nothing older is still to come
-    (but for what is late). `is_up` True or False: the feed came up or went down; while it is down there is no telling
-    what happened. `bars` of a feed of ready-made bars carry Flag.FORMING while their period is not over.
+    Units: µs UTC. `received_us` is the earliest that it can have been (see `SteadyClock`). `pulse_us` is in event time:
+    the vendor's connection is alive, and nothing older is still to come (but for what is late). `is_up` True or False:
+    the feed came up or went down; while it is down there is no telling what happened. `bars` of a feed of ready-made
+    bars carry Flag.FORMING while their period is not over.
     """
 
     feed: Feed

@@ -89,8 +89,8 @@ class Refusals:
 def validate_live(live: Live, refusals: Refusals, *, latest_us: int) -> Live:
     """The same arrivals in the same order, with good rows only. Clean arrivals are passed on as they are.
 
-    Units: `latest_us`, the latest that it can be now, µs UTC. When an arrival was received is not asked: that is by the
-    wall clock, which may be an hour behind.
+    Units: `latest_us`, the latest that it can be now, µs UTC. When an arrival was received is not asked: that is the
+    earliest that it can have been, and while the wall clock is put back that is an hour behind.
     """
     return Live(tuple(_judged(arrival, refusals, latest_us) for arrival in live.arrivals))
 
