@@ -1,5 +1,6 @@
 """connections lost and made -> [gaps] -> healer: from where to where each channel was without its feed."""
 
+from dataclasses import dataclass
 from functools import partial
 
 from timebase.live.line import Line
@@ -13,6 +14,14 @@ from timebase.model.live import BarUpdate
 from timebase.model.timerange import DAY_US
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """Until when a channel was whole whose feed was lost, and when the newest that came of it happened."""
+
+    until_us: int
+    traded_us: tuple[int, ...]
+
+
 class Gaps:
     """What was missed is owed as soon as the channel is there again. All times are the events'."""
 
@@ -20,7 +29,7 @@ class Gaps:
         self._wants = wants
         self._healer = healer
         self._settings = settings
-        self._good_until: dict[Channel, int] = {}  # until when a channel was whole whose feed was lost
+        self._whole: dict[Channel, Whole] = {}
 
     def lost(self, line: Line) -> None:
         """The feed has gone, or is about to: what comes from now on may be missing."""
@@ -39,7 +48,8 @@ class Gaps:
         """Not where all that ever came was one old word, which may be what the vendor had to begin with."""
         heard_us = line.heard_us or joined_us
         if line.presence.is_sure or heard_us > joined_us:
-            self._good_until.setdefault(channel, heard_us)
+            traded_us = () if line.last_event_us is None else (line.last_event_us,)
+            self._whole.setdefault(channel, Whole(heard_us, traded_us))
 
     def joined(self, line: Line, event_us: int, *, oldest_us: int | None = None) -> None:
         """The first sign of life of a connection, which may be many trades: what was missed until then is owed.
@@ -62,9 +72,9 @@ class Gaps:
 
     def _be_sure(self, line: Line) -> None:
         """What is owed need not be known any longer once it is sure that the feed has joined."""
-        if line.presence.is_sure and self._good_until:
+        if line.presence.is_sure and self._whole:
             for channel in line.channels:
-                self._good_until.pop(channel, None)
+                self._whole.pop(channel, None)
 
     def came(self, line: Line, channel: Channel) -> None:
         """The channel comes to a line that was there before it."""
@@ -78,10 +88,10 @@ class Gaps:
             return
         line.is_owed_meanwhile = True
         for channel in line.channels:
-            from_us = self._good_until.get(channel)
-            if from_us is not None and channel.interval is not None:
+            whole = self._whole.get(channel)
+            if whole is not None and channel.interval is not None:
                 self._healer.owe(
-                    line.feed, channel.interval, from_us, line.event_now_us(), has_traded=False,
+                    line.feed, channel.interval, whole.until_us, line.event_now_us(), traded_us=whole.traded_us,
                     event_now_us=line.event_now_us,
                 )  # fmt: skip
 
@@ -95,22 +105,21 @@ class Gaps:
 
         Nothing for who comes to a feed later than in its first period: what was before, it asks for itself.
         """
-        from_us = self._good_until.get(channel)
-        if from_us is not None:
-            from_us = max(from_us, joined_us - self._settings.heal_back_days * DAY_US)
         if channel.interval is None or line.feed is None:
             return
-        owe = partial(
-            self._healer.owe, line.feed, channel.interval, has_traded=oldest_us is not None,
-            event_now_us=line.event_now_us,
-        )  # fmt: skip
-        if from_us is None:
-            if self._wants.is_collected(channel):
-                owe(from_us=None, joined_us=joined_us)
-            elif oldest_us is None and _is_over(line.feed, channel.interval, joined_us, line.event_now_us()):
-                return
-            from_us = joined_us if oldest_us is None else oldest_us
-        owe(from_us=from_us, joined_us=joined_us)
+        whole = self._whole.get(channel)
+        traded_us = () if oldest_us is None else (joined_us,)
+        owe = partial(self._healer.owe, line.feed, channel.interval, event_now_us=line.event_now_us)
+        if whole is not None:
+            from_us = max(whole.until_us, joined_us - self._settings.heal_back_days * DAY_US)
+            owe(from_us=from_us, joined_us=joined_us, traded_us=(*whole.traded_us, *traded_us))
+            return
+        if self._wants.is_collected(channel):
+            owe(from_us=None, joined_us=joined_us, traded_us=traded_us)
+        elif oldest_us is None and _is_over(line.feed, channel.interval, joined_us, line.event_now_us()):
+            return
+        from_us = joined_us if oldest_us is None else oldest_us
+        owe(from_us=from_us, joined_us=joined_us, traded_us=traded_us)
 
 
 def _is_over(feed: Feed, interval: Interval, at_us: int, now_us: int) -> bool:

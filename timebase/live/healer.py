@@ -7,9 +7,8 @@ are plain history then, and are read from the store for those who follow.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import trio
@@ -17,6 +16,7 @@ import trio
 from timebase.clock import now_us
 from timebase.errors import NotSupported, RequestError, StoreUnavailable, TimeBaseError
 from timebase.history.answer import Completion
+from timebase.live.debt import Debt, period, within
 from timebase.live.settings import LiveSettings
 from timebase.model.bars import Bars, Flag
 from timebase.model.calendar import Calendar, zone_of
@@ -33,8 +33,7 @@ log = logging.getLogger(__name__)
 STORE_RETRY_S = 5.0
 TAPE_LOOK_S = 1.0
 LOOK_S = 10.0  # a clock that steps is noticed
-PATIENCE_TRIES = 3  # for a bar that history does not have yet; then it is believed, unless there were trades
-RECENT_US = 60 * SECOND_US  # a period that ended longer ago has its bar, if there is one
+YOUNG_US = 60 * SECOND_US  # a period that ended longer ago has its bar, if there is one
 
 
 class Historian(Protocol):
@@ -59,29 +58,6 @@ class Store(Protocol):
     async def first_heard_us(self, series: Series) -> int | None: ...
     async def collected_since_us(self, series: Series) -> int | None: ...
     async def read(self, series: Series, within: TimeRange, *, limit: int | None = None) -> Bars: ...
-
-
-@dataclass(slots=True)
-class Debt:
-    """What one series still lacks, and how it is going.
-
-    Units: stamps as in `Bars.time`, so that a date is that of the instrument's own time zone, as the aggregator has it.
-    `unknown_from`: where the feed joined, of a series whose last closed bar has still to be looked up. `traded`: the
-    periods that must have a bar. `revised`: those whose stored bar is not the newest. `event_now_us`: what time it is
-    for the feed, since a tape is years behind, and its history knows nothing of what was not played yet.
-    """
-
-    series: Series
-    calendar: Calendar
-    event_now_us: Callable[[], int]
-    ranges: Ranges = field(default_factory=Ranges)
-    unknown_from: int | None = None
-    traded: set[int] = field(default_factory=set)
-    revised: set[int] = field(default_factory=set)
-    paying: Ranges = field(default_factory=Ranges)  # is being asked for right now
-    tries: int = 0
-    doubts: Counter[int] = field(default_factory=Counter)  # period -> how often history did not have its bar yet
-    why: str = ""  # the last try failed
 
 
 class Healer:
@@ -123,33 +99,30 @@ class Healer:
         from_us: int | None,
         joined_us: int,
         *,
-        has_traded: bool,
+        traded_us: Sequence[int],
         event_now_us: Callable[[], int],
     ) -> None:
         """The periods from that of `from_us` to that of `joined_us` are to be had; event time.
 
-        `from_us` None: from the last closed bar on. `has_traded`: something happened at `joined_us`.
+        `from_us` None: from the last closed bar on. `traded_us`: when something happened for sure.
         """
         debt = self._debt(feed, feed.bars[interval], event_now_us)
         first = debt.calendar.stamp_at(interval, joined_us)
         start = first if from_us is None else min(debt.calendar.stamp_at(interval, from_us), first)
-        debt.ranges |= Ranges((TimeRange(start, interval.end_us(first)),))
         if from_us is None:
             debt.unknown_from = first
-        if has_traded:
-            debt.traded.add(first)
+        traded = {debt.calendar.stamp_at(interval, at_us) for at_us in traded_us}
+        debt.owe(Ranges((TimeRange(start, interval.end_us(first)),)), traded=traded)
         self._stir()
 
     def owe_unkept(self, update: BarUpdate, *, event_now_us: Callable[[], int]) -> None:
         """The bars of `update` were made, and could not be stored."""
         debt, interval = self._debt(update.feed, update.series, event_now_us), update.series.interval
         for stamp, trades in zip(update.bars.time.tolist(), update.trades.tolist(), strict=True):
-            period = Ranges((_period(interval, stamp),))
-            if update.status is BarStatus.REVISED and not (debt.ranges - debt.paying) & period:
+            lost = Ranges((period(interval, stamp),))
+            if update.status is BarStatus.REVISED and not (debt.ranges - debt.paying) & lost:
                 debt.revised.add(stamp)
-            if trades:
-                debt.traded.add(stamp)
-            debt.ranges |= period
+            debt.owe(lost, traded=[stamp] if trades else [])
         self._stir()
 
     def _debt(self, feed: Feed, series: Series, event_now_us: Callable[[], int]) -> Debt:
@@ -190,11 +163,12 @@ class Healer:
         try:
             while debt.ranges or debt.unknown_from is not None:
                 await self._look_up(debt)
-                due = self._due(debt)
-                if due:
-                    await self._pay_now(debt, Ranges(due.parts[-1:]))  # what cannot be had does not hold up the newest
+                due = debt.next_due(self._over(debt), trio.current_time())
+                if due is not None:
+                    await self._pay_now(debt, due)
                 elif debt.ranges:
-                    await trio.sleep(self._next_s(debt))
+                    with trio.move_on_after(self._next_s(debt)):
+                        await debt.news.park()
         finally:
             self._started.discard(debt.series.id)
             del self._debts[debt.series.id]
@@ -212,10 +186,10 @@ class Healer:
             heard_us = await self._store.first_heard_us(debt.series)
             since_us = heard_us or await self._store.collected_since_us(debt.series)
         except StoreUnavailable as error:
-            debt.why = f"{error.code}: {error}"
+            debt.trouble = f"{error.code}: {error}"
             await trio.sleep(STORE_RETRY_S)
             return
-        debt.unknown_from = None
+        debt.unknown_from, debt.trouble = None, ""
         interval = debt.series.interval
         earliest = joined - self._settings.heal_back_days * DAY_US
         first = settled.parts[0].start_us if settled else joined
@@ -226,154 +200,146 @@ class Healer:
         start = interval.floor_us(max(first, earliest))
         if start < joined:
             debt.ranges |= Ranges((TimeRange(start, joined),)) - settled
-        debt.traded = _within(debt.traded, debt.ranges)
+        debt.traded = within(debt.traded, debt.ranges)
 
     def _late_us(self, debt: Debt) -> int:
         """How long after a period's end its bar can be had as history."""
         return int((self._delay_s(debt.series.provider) + self._settings.settle_s) * SECOND_US)
 
-    def _due(self, debt: Debt) -> Ranges:
-        """What is over where the instrument is traded, and in UTC too: history believes in no bar before that."""
+    def _over(self, debt: Debt) -> int:
+        """The stamp of the first period that is not over where the instrument is traded, and in UTC too: history
+        believes in no bar before that.
+        """
         interval, event_now_us = debt.series.interval, debt.event_now_us()
         had_us = min(self._now_us(event_now_us) - self._late_us(debt), event_now_us, self._clock())
-        over = min(debt.calendar.stamp_at(interval, had_us), interval.floor_us(had_us))
-        return debt.ranges & Ranges((TimeRange(EVER.start_us, over),))
+        return min(debt.calendar.stamp_at(interval, had_us), interval.floor_us(had_us))
 
     def _now_us(self, event_now_us: int) -> int:
         """As late as is certain: a clock of ours that is behind is put right by the data, though never by a tape's."""
         return max(self._earliest_us(), event_now_us)
 
     def _next_s(self, debt: Debt) -> float:
+        now = trio.current_time()
+        pauses_s = [rest.until_at - now for rest in debt.rests if rest.until_at > now]
+        later = debt.ranges - Ranges((TimeRange(EVER.start_us, self._over(debt)),))
+        if later:
+            pauses_s.append(self._ends_s(debt, later.parts[0].start_us))
+        return min(max(0.0, min(pauses_s, default=LOOK_S)), LOOK_S) + 0.001  # not a µs too early
+
+    def _ends_s(self, debt: Debt, stamp: int) -> float:
+        """In how many seconds the bar of a period can be had that is not over yet."""
         interval, event_now_us = debt.series.interval, debt.event_now_us()
-        first = interval.floor_us(debt.ranges.parts[0].start_us)
+        first = interval.floor_us(stamp)
         end_us = max(debt.calendar.ends_us(interval, first), interval.end_us(first))
         pause_s = max(end_us + self._late_us(debt) - self._now_us(event_now_us), end_us - self._clock()) / SECOND_US
-        if pause_s <= 0:  # it waits for a tape, which may be fast
-            pause_s = min(TAPE_LOOK_S, (end_us - event_now_us) / SECOND_US)
-        return min(max(0.0, pause_s), LOOK_S) + 0.001  # not a µs too early
+        # Or it waits for a tape, which may be fast.
+        return pause_s if pause_s > 0 else min(TAPE_LOOK_S, (end_us - event_now_us) / SECOND_US)
 
-    async def _pay_now(self, debt: Debt, due: Ranges) -> None:
-        debt.tries += 1
-        debt.paying = due
+    async def _pay_now(self, debt: Debt, due: TimeRange) -> None:
+        debt.paying = Ranges((due,))
+        why, is_hopeless = "", False
         try:
             async with self._limit:
-                debt.why = await self._fetch(debt, due)
+                why = await self._fetch(debt, due)
             await self._show(debt, due)
-            is_hopeless = False
-        except StoreUnavailable as error:  # nobody's fault that trying less often would mend
-            debt.tries -= 1
-            debt.why = f"{error.code}: {error}"
+        except StoreUnavailable as error:
+            debt.trouble = f"{error.code}: {error}"
             await trio.sleep(STORE_RETRY_S)
             return
         except TimeBaseError as error:
-            debt.why = f"{error.code}: {error}"
-            is_hopeless = isinstance(error, RequestError | NotSupported)
+            why, is_hopeless = f"{error.code}: {error}", isinstance(error, RequestError | NotSupported)
         finally:
             debt.paying = Ranges()
-        if not debt.why:
-            self._settle(debt, due, "healed")
-        elif is_hopeless or debt.tries >= self._settings.heal_tries:
-            self._settle(debt, due, "given_up")
+        debt.trouble = ""
+        if why:
+            self._put_off(debt, due, why, is_hopeless=is_hopeless)
         else:
-            await trio.sleep(self._pause_s(debt.tries))
+            self._given_up.pop(debt.series.id, None)
+            self._settle(debt, due, "healed")
+
+    def _put_off(self, debt: Debt, due: TimeRange, why: str, *, is_hopeless: bool) -> None:
+        series, tries = debt.series, debt.tries_of(due) + 1
+        if not is_hopeless and tries < self._settings.heal_tries:
+            debt.rest(due, tries, trio.current_time() + self._pause_s(tries), why)
+            return
+        # Once until it heals: a plugin that flaps has a new gap every second.
+        say = log.debug if series.id in self._given_up else log.warning
+        self._given_up[series.id] = why
+        say("%s %s of %s stays with a gap: %s", series.symbol, series.interval, series.provider, why)
+        debt.revised -= within(debt.revised, Ranges((due,)))
+        self._settle(debt, due, "given_up")
 
     def _pause_s(self, tries: int) -> float:
         return min(self._settings.heal_last_s, self._settings.heal_first_s * 2.0 ** (tries - 1))
 
-    def _settle(self, debt: Debt, due: Ranges, outcome: str) -> None:
-        series = debt.series
-        self.outcomes[series.provider, outcome] += len(due.parts)
-        if outcome == "healed":
-            self._given_up.pop(series.id, None)
-        else:
-            # Once until it heals: a plugin that flaps has a new gap every second.
-            say = log.debug if series.id in self._given_up else log.warning
-            self._given_up[series.id] = debt.why
-            say("%s %s of %s stays with a gap: %s", series.symbol, series.interval, series.provider, debt.why)
-            debt.revised -= _within(debt.revised, due)
-        changed_again = Ranges.of(_period(series.interval, stamp) for stamp in debt.revised)
-        debt.ranges = (debt.ranges - due) | changed_again
-        debt.traded = _within(debt.traded, debt.ranges)
-        debt.doubts = Counter({stamp: debt.doubts[stamp] for stamp in _within(debt.doubts, debt.ranges)})
-        debt.tries, debt.why = 0, ""
+    def _settle(self, debt: Debt, due: TimeRange, outcome: str) -> None:
+        self.outcomes[debt.series.provider, outcome] += 1
+        debt.settle(due)
 
-    async def _fetch(self, debt: Debt, due: Ranges) -> str:
+    async def _fetch(self, debt: Debt, due: TimeRange) -> str:
         """Returns: why something is still missing; "" when nothing is.
 
         Raises: TimeBaseError.
         """
-        series, doubtful = debt.series, self._doubtful(debt, due)
-        for stamp in doubtful:
-            debt.doubts.setdefault(stamp, 0)  # also when something else fails before it is looked at
-        for part in due.parts:
-            done = await self._historian.complete(self._question(series, part), [])
-            if done.missing:
-                return f"{done.missing[0].range}: {done.missing[0].why}"
-        return await self._renew(debt, due) or await self._catch_up(debt, doubtful)
+        sure = self._young(debt, due) | within(debt.traded, Ranges((due,)))
+        doubted = within(debt.doubts, Ranges((due,)))
+        debt.doubts |= sure  # also when something else fails before it is looked at
+        done = await self._historian.complete(self._question(debt.series, due), [])
+        if done.missing:
+            return f"{done.missing[0].range}: {done.missing[0].why}"
+        return await self._renew(debt, due) or await self._catch_up(debt, doubted, sure)
 
-    async def _renew(self, debt: Debt, due: Ranges) -> str:
+    async def _renew(self, debt: Debt, due: TimeRange) -> str:
         """The ledger knows these periods, by bars that have changed since."""
         series = debt.series
-        for stamp in sorted(_within(debt.revised, due)):
-            period = _period(series.interval, stamp)
+        for stamp in sorted(within(debt.revised, Ranges((due,)))):
+            changed = period(series.interval, stamp)
             debt.revised.discard(stamp)  # before it is asked for: it may change once more meanwhile
             try:
-                done = await self._historian.complete(self._question(series, period, refresh=True), [])
+                done = await self._historian.complete(self._question(series, changed, refresh=True), [])
             except TimeBaseError:
                 debt.revised.add(stamp)
                 raise
             if done.missing:
                 debt.revised.add(stamp)
-                return f"{period}: {done.missing[0].why}"
+                return f"{changed}: {done.missing[0].why}"
         return ""
 
-    async def _show(self, debt: Debt, due: Ranges) -> None:
+    async def _show(self, debt: Debt, due: TimeRange) -> None:
         """What the road has not brought, because it was stored before. Raises: StoreUnavailable."""
-        for part in due.parts:
-            bars = await self._store.read(debt.series, part)
-            self._hub.make_up(debt.series, bars.pick((bars.flags & Flag.FORMING) == 0))
+        bars = await self._store.read(debt.series, due)
+        self._hub.make_up(debt.series, bars.pick((bars.flags & Flag.FORMING) == 0))
 
-    def _doubtful(self, debt: Debt, due: Ranges) -> Sequence[int]:
-        """The periods of which a bar must be there, or that ended so lately that their bar may be still to come."""
+    def _young(self, debt: Debt, due: TimeRange) -> set[int]:
+        """The periods that ended so lately that their bar may be still to come."""
         interval, calendar = debt.series.interval, debt.calendar
-        periods = {stamp for stamp in (*debt.traded, *debt.doubts) if due & Ranges((_moment(stamp),))}
-        recent_us = self._now_us(debt.event_now_us()) - RECENT_US
-        for part in due.parts:
-            stamp = interval.floor_us(max(part.start_us, min(calendar.stamp_at(interval, recent_us), part.end_us - 1)))
-            while stamp < part.end_us:
-                if calendar.ends_us(interval, stamp) > recent_us:
-                    periods.add(stamp)
-                stamp = interval.end_us(stamp)
-        return sorted(stamp for stamp in periods if stamp in debt.traded or debt.doubts[stamp] < PATIENCE_TRIES)
+        young_us = self._now_us(debt.event_now_us()) - YOUNG_US
+        stamp = interval.floor_us(max(due.start_us, min(calendar.stamp_at(interval, young_us), due.end_us - 1)))
+        found = set()
+        while stamp < due.end_us:
+            if calendar.ends_us(interval, stamp) > young_us:
+                found.add(stamp)
+            stamp = interval.end_us(stamp)
+        return found
 
-    async def _catch_up(self, debt: Debt, doubtful: Sequence[int]) -> str:
-        """A vendor whose history is behind says that there is nothing, and the ledger believes it: ask once more."""
+    async def _catch_up(self, debt: Debt, doubted: set[int], sure: set[int]) -> str:
+        """A vendor whose history is behind says that there is nothing, and the ledger believes it: ask once more.
+
+        `doubted` are the periods of which it had nothing before; of those in `sure` it is not believed now either.
+        """
         series, lacking = debt.series, 0
-        for stamp in doubtful:
-            period = _period(series.interval, stamp)
-            if debt.doubts[stamp] and not len(await self._store.read(series, period, limit=1)):
-                await self._historian.complete(self._question(series, period, refresh=True), [])
-            if not len(await self._store.read(series, period, limit=1)):
-                debt.doubts[stamp] += 1
-                lacking += 1
-        return f"its history has no bar yet of {lacking} periods that are just over" if lacking else ""
+        for stamp in sorted(doubted | sure):
+            part = period(series.interval, stamp)
+            if stamp in doubted and not len(await self._store.read(series, part, limit=1)):
+                await self._historian.complete(self._question(series, part, refresh=True), [])
+            if not len(await self._store.read(series, part, limit=1)):
+                lacking += stamp in sure
+        return f"its history has no bar yet of {lacking} periods that had trades or are just over" if lacking else ""
 
     def _question(self, series: Series, part: TimeRange, *, refresh: bool = False) -> Question:
         return Question(
             series.symbol, series.interval, part, provider=series.provider, refresh=refresh, reason=BACKFILL
         )
-
-
-def _within(stamps: Iterable[int], ranges: Ranges) -> set[int]:
-    return {stamp for stamp in stamps if ranges & Ranges((_moment(stamp),))}
-
-
-def _period(interval: Interval, stamp: int) -> TimeRange:
-    return TimeRange(stamp, interval.end_us(stamp))
-
-
-def _moment(at_us: int) -> TimeRange:
-    return TimeRange(at_us, at_us + 1)
 
 
 async def run_healer(healer: Healer, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -72,7 +72,7 @@ class Healing(Protocol):
         from_us: int | None,
         joined_us: int,
         *,
-        has_traded: bool,
+        traded_us: Sequence[int],
         event_now_us: Callable[[], int],
     ) -> None: ...
     def owe_unkept(self, update: BarUpdate, *, event_now_us: Callable[[], int]) -> None: ...

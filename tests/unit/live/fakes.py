@@ -268,8 +268,8 @@ class FakeHistorian:
         asked = align(question.range, question.interval, self._wall())
         if asked is None or (not question.refresh and not Ranges((asked,)) - settled):
             return Completion(series, (), (), 0, 0, ())
-        if self.missing:
-            return Completion(series, (), self.missing, 0, 0, ())
+        if lacks := tuple(each for each in self.missing if each.range.intersect(asked)):
+            return Completion(series, (), lacks, 0, 0, ())
         over_us = question.interval.floor_us(self._clock() - int(self.behind_s * SECOND_US))
         step_us = question.interval.us
         time = np.arange(asked.start_us, min(asked.end_us, max(over_us, asked.start_us)), step_us)

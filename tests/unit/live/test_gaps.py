@@ -30,8 +30,8 @@ class Owed:
 
     calls: list = field(default_factory=list)
 
-    def owe(self, feed, interval, from_us, joined_us, *, has_traded, event_now_us):
-        self.calls.append((interval, from_us, joined_us, has_traded))
+    def owe(self, feed, interval, from_us, joined_us, *, traded_us, event_now_us):
+        self.calls.append((interval, from_us, joined_us, tuple(traded_us)))
 
     def facts(self, feed):
         return ()
@@ -70,7 +70,8 @@ async def test_from_the_last_word_before_it_to_the_first_after_it(gaps, healer, 
     gaps.lost(line)
     healer.calls.clear()
     gaps.joined(line, NOW_US + 9 * MINUTE_US, oldest_us=NOW_US + 8 * MINUTE_US)
-    assert healer.calls == [(Interval.M1, NOW_US + MINUTE_US, NOW_US + 9 * MINUTE_US, True)]
+    lost, back = NOW_US + MINUTE_US, NOW_US + 9 * MINUTE_US
+    assert healer.calls == [(Interval.M1, lost, back, (lost, back))]
 
 
 async def test_a_channel_of_trades_owes_no_bars(gaps, healer, line):
@@ -89,7 +90,7 @@ async def test_a_channel_that_goes_to_another_line_takes_its_gap_along(gaps, hea
     other.join(NOW_US + 5 * MINUTE_US)
     healer.calls.clear()
     gaps.came(other, BARS)
-    assert healer.calls == [(Interval.M1, NOW_US, NOW_US + 5 * MINUTE_US, False)]
+    assert healer.calls == [(Interval.M1, NOW_US, NOW_US + 5 * MINUTE_US, ())]
 
 
 async def test_the_first_loss_counts_until_it_is_there_again(gaps, healer, line):
@@ -110,8 +111,8 @@ async def test_who_comes_late_to_a_feed_owes_nothing_unless_it_is_collected(gaps
     wants.collect([BARS])
     gaps.came(line, BARS)
     assert healer.calls == [
-        (Interval.M1, None, NOW_US - DAY_US, False),
-        (Interval.M1, NOW_US - DAY_US, NOW_US - DAY_US, False),
+        (Interval.M1, None, NOW_US - DAY_US, ()),
+        (Interval.M1, NOW_US - DAY_US, NOW_US - DAY_US, ()),
     ]
 
 
@@ -120,7 +121,7 @@ async def test_what_was_left_for_too_long_is_not_made_up_for_by_itself(gaps, hea
     gaps.lost(line)
     healer.calls.clear()
     gaps.joined(line, NOW_US + 90 * DAY_US)
-    assert healer.calls == [(Interval.M1, NOW_US + 60 * DAY_US, NOW_US + 90 * DAY_US, False)]
+    assert healer.calls == [(Interval.M1, NOW_US + 60 * DAY_US, NOW_US + 90 * DAY_US, ())]
 
 
 async def test_old_words_of_connections_that_fell_again_forget_no_gap(gaps, healer, line):
@@ -134,7 +135,7 @@ async def test_old_words_of_connections_that_fell_again_forget_no_gap(gaps, heal
         gaps.lost(line)
     line.open(replace(FEED, since_us=NOW_US + 9 * MINUTE_US))
     gaps.joined(line, NOW_US + 10 * MINUTE_US)
-    assert healer.calls[-1] == (Interval.M1, NOW_US + MINUTE_US, NOW_US + 10 * MINUTE_US, False)
+    assert healer.calls[-1] == (Interval.M1, NOW_US + MINUTE_US, NOW_US + 10 * MINUTE_US, (NOW_US + MINUTE_US,))
 
 
 async def test_an_old_word_of_a_connection_that_fell_is_not_where_a_gap_begins(gaps, healer, line):
@@ -143,7 +144,7 @@ async def test_an_old_word_of_a_connection_that_fell_is_not_where_a_gap_begins(g
     gaps.lost(line)
     line.open(replace(FEED, since_us=NOW_US))
     gaps.joined(line, NOW_US + 5, oldest_us=NOW_US + 5)
-    assert healer.calls[-1] == (Interval.M1, NOW_US + 5, NOW_US + 5, True)
+    assert healer.calls[-1] == (Interval.M1, NOW_US + 5, NOW_US + 5, (NOW_US + 5,))
 
 
 async def test_a_tape_that_was_wound_back_owes_from_where_it_was_lost_then(gaps, healer, line):
@@ -154,4 +155,4 @@ async def test_a_tape_that_was_wound_back_owes_from_where_it_was_lost_then(gaps,
         gaps.lost(line)
         line.open(replace(FEED, since_us=NOW_US))
     gaps.joined(line, NOW_US - 5 * DAY_US + MINUTE_US)
-    assert healer.calls[-1] == (Interval.M1, NOW_US - 5 * DAY_US, NOW_US - 5 * DAY_US + MINUTE_US, False)
+    assert healer.calls[-1] == (Interval.M1, NOW_US - 5 * DAY_US, NOW_US - 5 * DAY_US + MINUTE_US, ())

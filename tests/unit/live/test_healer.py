@@ -325,6 +325,55 @@ async def test_a_vendor_whose_history_is_behind_is_asked_once_more(autojump_cloc
         assert [question.refresh for _, question in world.historian.asked][-1]
 
 
+async def test_a_vendor_whose_history_is_behind_by_most_of_a_minute_is_asked_until_it_has_caught_up(autojump_clock):
+    world = World()
+    world.historian.behind_s = 55
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        joined = world.minute
+        world.pulse()  # no trade says that there must be a bar
+        await trio.sleep(150)
+        series = world.vendor.feed.bars[Interval.M1]
+        assert list(world.store.bars[series.id].time) == [joined]
+
+
+async def test_a_history_without_a_bar_of_a_period_without_trades_is_believed_when_it_is_long_over(autojump_clock):
+    world = World()
+    world.historian.behind_s = 10**6
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        over_at = (world.minute + MINUTE_US - world.true()) / SECOND_US
+        world.pulse()
+        await trio.sleep(over_at + 58)
+        assert world.feeds.facts()[0]["healing"][0]["owed"]
+        await trio.sleep(60)
+        assert world.feeds.facts()[0]["healing"] == []
+        assert world.healer.outcomes == {("binance", "healed"): 1}
+
+
+async def test_what_cannot_be_had_does_not_hold_up_what_is_owed_later(autojump_clock):
+    world = World()
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        old = world.minute - 3 * DAY_US
+        world.historian.missing = missing(span(old, old + MINUTE_US))
+        world.tick(event_us=old)
+        await trio.sleep(200)
+        assert len(world.historian.asked) == 5, "the pause is longer than a minute by now"
+        await world.trade_for(65)
+        lost = world.minute
+        world.say(is_up=False, reason="cut")
+        await trio.sleep(20)
+        world.say(is_up=True)
+        await world.trade_for(65)
+        assert span(lost, lost + MINUTE_US) in world.historian.ranges()
+        (fact,) = world.feeds.facts()[0]["healing"]
+        assert fact["owed"] == [[old // 1000, (old + MINUTE_US) // 1000]]
+
+
 async def test_a_history_without_a_bar_of_a_period_with_trades_is_not_believed(autojump_clock):
     world = World(heal_tries=5)
     world.historian.behind_s = 10**6
