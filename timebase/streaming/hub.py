@@ -4,11 +4,10 @@ What a client follows is a channel; which feed supplies it, `live/feeds.py` says
 channel makes it wanted, the last one leaving takes that back: those two words go up the road, nothing else does.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import trio
@@ -16,59 +15,24 @@ import trio
 from timebase.model.bars import Bars, Durable, Flag
 from timebase.model.feed import Channel, Feed, FeedKind, FeedState
 from timebase.model.interval import Interval
-from timebase.model.live import Arrival, BarStatus, BarUpdate, DurableLive, Ticks
+from timebase.model.live import BarStatus, BarUpdate, DurableLive, Ticks
 from timebase.model.series import Series
 from timebase.model.ticks import Quotes, Trades
-from timebase.streaming.event import BarRows, Content, Event, Fault, FeedWord
+from timebase.streaming.event import BarRows, Content, Event, FeedWord
+from timebase.streaming.faults import Faults
 from timebase.streaming.follower import Follower
 from timebase.streaming.lags import Lags
+from timebase.streaming.neighbours import Demands, FeedWatch, Nobody
+from timebase.streaming.rings import RING_BYTES, Rings
 from timebase.streaming.topic import Told, Topic
 
 HEALING = "backfill"  # the reason of history that was fetched to fill a gap of the live stream
 NOT_WORKING = frozenset({FeedState.DOWN, FeedState.CONNECTING, FeedState.MUTE})
 POLLED = "live"  # and of what was fetched because its period is just over, and no stream brings it
 
-# What is kept for those who come back, of all channels together: with a hundred busy ones a few minutes.
-RING_BYTES = 64 << 20
-EVENT_BYTES = 1_024  # an event of one row: six small arrays
-ROW_BYTES = 40
 LINGER_S = 120.0  # a channel without followers is kept so long for those who reconnect
 EVENT_ROWS = 1_024  # of one event at most: half a frame, and what a slow follower loses at once
-NOT_STORED = "not_stored"  # code of the error that says so
 _SHOWN_ONLY = (BarStatus.FORMING, BarStatus.MISSING)  # never stored
-
-
-class Demands(Protocol):
-    """Who makes a wanted channel live; see live/wants.py. Neither word waits nor fails."""
-
-    def want(self, channel: Channel) -> None: ...
-    def unwant(self, channel: Channel) -> None: ...
-
-
-class FeedWatch(Protocol):
-    """Who judges whether a feed is alive; see live/feeds.py."""
-
-    def note(self, feed: Feed, received_us: int, event_us: int, n: int, *, oldest_us: int) -> None:
-        """So many rows of it came, whether they could be kept or not; `event_us` is the newest one's."""
-        ...
-
-    def hear(self, word: Arrival) -> None:
-        """What the plugin said of the feed itself, after the data before it."""
-        ...
-
-    def unkept(self, update: BarUpdate) -> None:
-        """Bars that closed or changed, and that neither the database nor the spool could take."""
-        ...
-
-
-class _Nobody:
-    """Wants nothing, watches nothing."""
-
-    def want(self, channel: Channel) -> None: ...
-    def unwant(self, channel: Channel) -> None: ...
-    def note(self, feed: Feed, received_us: int, event_us: int, n: int, *, oldest_us: int) -> None: ...
-    def hear(self, word: Arrival) -> None: ...
-    def unkept(self, update: BarUpdate) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +54,8 @@ class Hub:
 
     def __init__(self, clock: Callable[[], int], *, ring_bytes: int = RING_BYTES) -> None:
         self._clock = clock
-        self._demands: Demands = _Nobody()
-        self._watch: FeedWatch = _Nobody()
+        self._demands: Demands = Nobody()
+        self._watch: FeedWatch = Nobody()
         self._topics: dict[Channel, Topic] = {}
         self._bound: dict[Channel, str] = {}
         self._numbers_from = 0  # above all that was given on channels that are forgotten: the clock may step back
@@ -99,13 +63,10 @@ class Hub:
         self._commit_id = -1
         self._is_shown = trio.lowlevel.ParkingLot()
         self._words: dict[Channel, Event] = {}  # how each feed is, by the channel that is pinned to it
-        self._faults: dict[Channel, Event] = {}
-        self._unkept: dict[Topic, int] = {}  # rows that its followers were not shown, until one can be kept again
+        self._faults = Faults()
         self._routes: dict[tuple[int, Interval | None], tuple[Topic, ...]] = {}  # of feeds, until something changes
         self._followed: dict[int, bool] = {}  # series by number, until something changes
-        self._ring: deque[tuple[Topic, Event]] = deque()
-        self._ring_bytes = 0
-        self._ring_limit = ring_bytes
+        self._rings = Rings(ring_bytes)
         self._followers: set[Follower] = set()
         self._dropped_before = 0  # by followers that have left
         self.lags = Lags()
@@ -159,11 +120,9 @@ class Hub:
         topic.followers[follower] = None
         follower.add(channel, throttle_s, is_held=is_held)
         if is_first:
-            self._faults.pop(channel, None)  # somebody tries anew, and says so again if it is in vain
-            self._unkept.pop(topic, None)
+            self._faults.forget(channel)  # somebody tries anew, and says so again if it is in vain
             self._demands.want(channel)
-        fault = self._faults.get(channel)
-        standing = (*([fault] if fault else []), *self._state_of(channel), *topic.latest())
+        standing = (*self._faults.of(channel), *self._state_of(channel), *topic.latest())
         return Joined(channel, topic.newest, tuple(missed or ()), standing, missed is not None)
 
     def leave(self, follower: Follower, channel: Channel) -> None:
@@ -210,7 +169,7 @@ class Hub:
             self._bound.pop(channel, None)
         else:
             self._bound[channel] = provider
-            self._faults.pop(channel, None)
+            self._faults.end_refusal(channel)
             self._is_bound.unpark_all()
 
     def provider_of(self, channel: Channel) -> str | None:
@@ -230,7 +189,7 @@ class Hub:
         for interval in _intervals(feed):
             pinned = _pinned(feed, interval)
             self._words[pinned] = Event(word, pinned, provider=feed.provider)
-            self._faults.pop(pinned, None)
+            self._faults.end_refusal(pinned)
             for topic in self._route(feed, interval):
                 topic.show(Event(word, topic.channel, topic.newest, feed.provider))
 
@@ -241,11 +200,9 @@ class Hub:
 
     def refuse(self, channel: Channel, code: str, message: str) -> None:
         """Nobody can supply a wanted channel, for now: its followers hear why, each once, and stay."""
-        fault = Fault(code, message)
-        topic, known = self._topics.get(channel), self._faults.get(channel)
-        if topic is not None and (known is None or known.content != fault):
-            event = self._faults[channel] = Event(fault, channel, topic.newest)
-            topic.show(event)
+        topic = self._topics.get(channel)
+        if topic is not None:
+            self._faults.refuse(topic, code, message)
 
     # --- what happens ---
 
@@ -305,7 +262,7 @@ class Hub:
         self._note(ticks.feed, ticks.received_us, rows, durable)
         if durable.error:
             for topic in self._route(ticks.feed, None):
-                self._miss(topic, len(rows), ticks.feed.provider, durable.error)
+                self._faults.lose(topic, len(rows), ticks.feed.provider, durable.error)
             return
         if ticks.quotes is not None:
             rows = ticks.quotes.pick(slice(len(rows) - 1, None))
@@ -333,29 +290,14 @@ class Hub:
             self._note_ready(update, durable)
         self._watch.unkept(update)
         for topic in self._route(update.feed, update.series.interval):
-            self._miss(topic, len(update.bars), update.feed.provider, durable.error)
+            self._faults.lose(topic, len(update.bars), update.feed.provider, durable.error)
             if update.status is BarStatus.CLOSED:
                 missing = BarRows.missing(update.bars.time)
                 self._show_bars(topic, missing, update.feed.provider, None, durable.durable_us)
 
-    def _miss(self, topic: Topic, n: int, provider: str, why: str) -> None:
-        """Followers are told when it begins, and how much it was when it is over."""
-        if topic not in self._unkept:
-            fault = Fault(NOT_STORED, f"what comes now cannot be stored, so it is not shown: {why}")
-            event = self._faults[topic.channel] = Event(fault, topic.channel, topic.newest, provider)
-            topic.show(event)
-        self._unkept[topic] = self._unkept.get(topic, 0) + n
-
-    def _end_missing(self, topic: Topic, provider: str) -> None:
-        n = self._unkept.pop(topic)
-        what = "bars" if topic.channel.kind is FeedKind.BARS else topic.channel.kind.value
-        self._faults.pop(topic.channel, None)
-        fault = Fault(NOT_STORED, f"it is stored and shown again; {n} {what} were not")
-        topic.show(Event(fault, topic.channel, topic.newest, provider))
-
     def _show(self, topic: Topic, rows: Content, provider: str, commit_id: int | None, durable_us: int) -> None:
-        if topic in self._unkept and not (isinstance(rows, BarRows) and rows.status in _SHOWN_ONLY):
-            self._end_missing(topic, provider)
+        if not (isinstance(rows, BarRows) and rows.status in _SHOWN_ONLY):
+            self._faults.end_loss(topic, provider)
         event = Event(rows, topic.channel, topic.newest, provider, False, commit_id, durable_us)
         self.events += len(event)
         if event.is_conflated:
@@ -365,7 +307,7 @@ class Hub:
         event = Event(rows, topic.channel, first, provider, True, commit_id, durable_us)
         for start in range(0, count, EVENT_ROWS):
             part = event if count <= EVENT_ROWS else event.pick(slice(start, start + EVENT_ROWS))
-            self._remember(topic, part)
+            self._rings.remember(topic, part)
             topic.show(part)
 
     def _note(self, feed: Feed, received_us: int, rows: Trades | Quotes, durable: DurableLive) -> None:
@@ -425,18 +367,6 @@ class Hub:
         word = self._words.get(Channel(channel.kind, channel.symbol, channel.interval, provider))
         return [] if word is None else [Event(word.content, channel, self.newest(channel), word.provider)]
 
-    # --- what is kept ---
-
-    def _remember(self, topic: Topic, event: Event) -> None:
-        kept = event.bare()
-        topic.ring.append(kept)
-        self._ring.append((topic, kept))
-        self._ring_bytes += _size(kept)
-        while self._ring_bytes > self._ring_limit:
-            of, oldest = self._ring.popleft()
-            self._ring_bytes -= _size(oldest)
-            of.forget(oldest)
-
     def _sweep(self) -> None:
         """Forget the channels that nobody came back to."""
         before = trio.current_time() - LINGER_S
@@ -444,8 +374,7 @@ class Hub:
         for channel in gone:
             topic = self._topics.pop(channel)
             self._numbers_from = max(self._numbers_from, topic.newest + 1)
-            self._unkept.pop(topic, None)
-            self._faults.pop(channel, None)
+            self._faults.forget(channel)
         if gone:
             self._routes.clear()
 
@@ -461,7 +390,7 @@ class Hub:
             "deepest": max(depths, default=0),
             "dropped": self._dropped_before + sum(follower.dropped for follower in self._followers),
             "events": self.events,
-            "ring_bytes": self._ring_bytes,
+            "ring_bytes": self._rings.nbytes,
         }
 
 
@@ -471,10 +400,6 @@ def _revised(bars: Bars, told: Mapping[int, Told]) -> BarRows:
     changed = np.asarray([not each.is_as(bars, n) for n, each in enumerate(before)], np.bool_)
     revision = np.asarray([each.revision + 1 for each in before], np.int32)
     return replace(BarRows.bare(BarStatus.REVISED, bars.pick(changed)), revision=revision[changed])
-
-
-def _size(event: Event) -> int:
-    return EVENT_BYTES + ROW_BYTES * len(event)
 
 
 def _intervals(feed: Feed) -> tuple[Interval | None, ...]:
