@@ -9,7 +9,7 @@ from integration.market import ALWAYS, a_series, batch, cut, minutes
 from integration.plug import open_plug
 
 from timebase.errors import ConfigError, StoreUnavailable
-from timebase.storage.annex import Connection, open_annex
+from timebase.storage.annex import Annex, Connection, open_annex
 from timebase.storage.faults import StoreFault
 from timebase.storage.store import Store, open_store
 
@@ -84,6 +84,43 @@ async def test_work_beyond_the_pool_waits_for_its_turn(database_url: str) -> Non
         for _ in range(20):
             nursery.start_soon(annex.run, work)
     assert most == 3
+
+
+async def test_questions_that_take_long_do_not_hold_up_the_writer(database_url: str) -> None:
+    async with open_annex(database_url, connections=2) as annex, trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(annex.run, sleep_long)
+        with trio.fail_after(20):
+            while await annex.write(count_sleepers) < 2:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_writer_does_one_thing_after_the_other(database_url: str) -> None:
+    async def number(conn: Connection) -> int:
+        return await conn.fetchval("SELECT pg_backend_pid() FROM pg_sleep(0.01)")
+
+    pids = set()
+
+    async def write(annex: Annex) -> None:
+        pids.add(await annex.write(number))
+
+    async with open_annex(database_url, connections=2) as annex, trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(write, annex)
+    assert len(pids) == 1
+
+
+async def test_a_connection_knows_the_arrays_of_our_questions_from_the_start(database_url: str) -> None:
+    asked: list[str] = []
+
+    async def ask(conn: Connection) -> None:
+        conn.add_query_logger(lambda query: asked.append(query.query))
+        await conn.fetch("SELECT unnest($1::float8[]), unnest($2::timestamptz[])", [1.0], [])
+
+    async with open_annex(database_url) as annex:
+        await annex.run(ask)
+    assert asked == ["SELECT unnest($1::float8[]), unnest($2::timestamptz[])"]
 
 
 async def test_leaving_does_not_wait_for_a_query(database_url: str) -> None:

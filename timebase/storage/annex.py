@@ -33,6 +33,9 @@ SESSION = {
     "jit": "off",  # compiling costs more than such queries gain
     "plan_cache_mode": "force_custom_plan",  # a plan from when a table was small is ruin when it has grown
 }
+# The arrays that our questions take. What asyncpg has not met on a connection it looks up in the catalogue, 9 ms for
+# each type in the middle of a transaction; so it meets all of them when the connection is made.
+LEARN = "SELECT $1::integer[], $2::bigint[], $3::float8[], $4::boolean[], $5::text[], $6::date[], $7::timestamptz[]"
 CONNECT_S = 5.0
 CANCEL_S = 1.0  # a cancelled query that has not ended by then is dropped together with its connection
 LOST_S = 0.2  # for work whose connection broke to notice by itself
@@ -50,7 +53,11 @@ class _QuietConnection(asyncpg.Connection):
 
 
 class Annex:
-    """Runs database work on the other loop. Made by `open_annex`."""
+    """Runs database work on the other loop. Made by `open_annex`.
+
+    `connections` are for questions, at most. The writer has one of its own: no question, however long or many, makes
+    what is live wait for its turn, and what the writer says in each transaction is prepared there.
+    """
 
     def __init__(self, url: str, connections: int) -> None:
         self.url = url
@@ -59,7 +66,8 @@ class Annex:
         self._loop = uvloop.new_event_loop()
         self._stop = asyncio.Event()
         self._ready = threading.Event()
-        self._pool: Any = None
+        self._asking: Any = None
+        self._writing: Any = None
 
     async def run(
         self, work: Callable[Concatenate[Connection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
@@ -69,14 +77,24 @@ class Annex:
         Cancelling the calling task cancels the query. Work that was done when the cancellation arrived is not undone.
         Raises: StoreUnavailable when the database is away, StoreFault when it refuses; `asyncpg.*` never.
         """
+        return await self._run(self._asking, work, args, kwargs)
+
+    async def write(
+        self, work: Callable[Concatenate[Connection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The same on the writer's connection, one after the other."""
+        return await self._run(self._writing, work, args, kwargs)
+
+    async def _run(self, pool: Any, work: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:  # noqa: ANN401
         await trio.lowlevel.checkpoint_if_cancelled()
         held: list[Connection] = []
-        job = _Job(self._loop, self._with_connection(held, work, args, kwargs), held)
+        job = _Job(self._loop, self._with_connection(pool, held, work, args, kwargs), held)
         result: T = await job.wait()
         return result
 
     async def _with_connection(
         self,
+        pool: Any,  # noqa: ANN401
         held: list[Connection],
         work: Callable[..., Awaitable[T]],
         args: Any,  # noqa: ANN401
@@ -84,13 +102,13 @@ class Annex:
     ) -> T:
         try:
             try:
-                return await self._attempt(held, work, args, kwargs)
+                return await self._attempt(pool, held, work, args, kwargs)
             except Exception as error:
                 if not is_lost(error):
                     raise
             # The pooled connection was dead, as after a restart of the database: one more try on a fresh one. Every
             # piece of work may be repeated without harm.
-            return await self._attempt(held, work, args, kwargs)
+            return await self._attempt(pool, held, work, args, kwargs)
         except Exception as error:
             if is_away(error):
                 self.is_up = False
@@ -101,12 +119,13 @@ class Annex:
 
     async def _attempt(
         self,
+        pool: Any,  # noqa: ANN401
         held: list[Connection],
         work: Callable[..., Awaitable[T]],
         args: Any,  # noqa: ANN401
         kwargs: Any,  # noqa: ANN401
     ) -> T:
-        async with self._pool.acquire() as connection:
+        async with pool.acquire() as connection:
             held[:] = [connection]
             try:
                 with _ending_with(connection):
@@ -122,32 +141,42 @@ class Annex:
         return result
 
     def serve(self) -> None:
-        """The thread's life: a pool, until `close`."""
+        """The thread's life: both pools, until `close`."""
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._keep_pool())
+            runner.run(self._keep_pools())
 
-    async def _keep_pool(self) -> None:
+    async def _keep_pools(self) -> None:
         self._loop.set_exception_handler(_told)
-        self._pool = asyncpg.create_pool(  # type: ignore[no-untyped-call]
-            self.url,
-            min_size=0,
-            max_size=self._connections,
-            timeout=CONNECT_S,
-            connection_class=_QuietConnection,
-            server_settings=SESSION,
-        )
-        await self._pool
+        self._asking, self._writing = self._pool(self._connections), self._pool(1)
+        pools = (self._asking, self._writing)
+        await asyncio.gather(*pools)
         self._ready.set()
         await self._stop.wait()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._pool.close(), CLOSE_S)
-        self._pool.terminate()
+            await asyncio.wait_for(asyncio.gather(*(pool.close() for pool in pools)), CLOSE_S)
+        for pool in pools:
+            pool.terminate()
+
+    def _pool(self, size: int) -> Any:  # noqa: ANN401
+        return asyncpg.create_pool(  # type: ignore[no-untyped-call]
+            self.url,
+            min_size=0,
+            max_size=size,
+            timeout=CONNECT_S,
+            connection_class=_QuietConnection,
+            init=_learn_types,
+            server_settings=SESSION,
+        )
 
     def wait_ready(self) -> None:
         self._ready.wait()
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
+
+
+async def _learn_types(connection: asyncpg.Connection) -> None:
+    await connection.prepare(LEARN)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -264,7 +293,7 @@ class _Job:
 
 @asynccontextmanager
 async def open_annex(url: str, *, connections: int = 8) -> AsyncIterator[Annex]:
-    """An annex with a pool of at most `connections`; none is made before the first work."""
+    """An annex whose questions take at most `connections`; none is made before the first work."""
     annex = Annex(url, connections)
     thread = threading.Thread(target=annex.serve, name="timebase-annex", daemon=True)
     thread.start()

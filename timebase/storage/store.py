@@ -61,7 +61,7 @@ from timebase.storage.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
-CONNECTIONS = 8  # more readers than cores only cost memory; the writer needs one
+CONNECTIONS = 8  # for questions: more readers than cores only cost memory
 COMPRESS_AFTER_DAYS = 7
 REMEMBERED = 20_000  # instruments, series and ledgers kept in memory, of each; about 10 MB together when full
 NEAR_CANDIDATES = 5_000
@@ -186,7 +186,7 @@ class Store:
             return ()
         touched = {batch.series.id for batch in batches}
         try:
-            stored = await self._annex.run(put_batches, batches, has_rollup=self.has_timescale)
+            stored = await self._annex.write(put_batches, batches, has_rollup=self.has_timescale)
         finally:
             # Also when it failed: an answer that got lost on its way may have been a commit.
             for series_id in touched:
@@ -208,7 +208,7 @@ class Store:
         recording = set(self._recording) if delivery.life == self._life else set[int]()
         what = gather(batches, delivery.at_us, recording)
         try:
-            stored = await self._annex.run(put_live, what, delivery, has_rollup=self.has_timescale)
+            stored = await self._annex.write(put_live, what, delivery, has_rollup=self.has_timescale)
         finally:
             for batch in what.bars:
                 self._touch(batch.series.id)
@@ -219,7 +219,7 @@ class Store:
 
     async def note_replayed(self, writer: str, file: str) -> None:
         """A file of that writer's spool is stored, and stays on the disk all the same. May be repeated."""
-        await self._annex.run(replayed.insert_replayed, writer, file)
+        await self._annex.write(replayed.insert_replayed, writer, file)
 
     async def replayed(self, writer: str) -> frozenset[str]:
         return await self._annex.run(replayed.select_replayed, writer)
