@@ -63,9 +63,9 @@ from timebase.supervisor.process import Home
 from timebase.supervisor.roster import Roster
 from timebase.supervisor.settings import SupervisorSettings
 from timebase.supervisor.supervisor import run_supervisor
+from timebase.turn import Turn
 
 BATCHES_IN_FLIGHT = 4  # of at most 65,536 bars each: enough to keep every stage busy, 13 MB per channel at worst
-BUILT_IN_FLIGHT = 1  # what would wait here for the writer is built later, all at once: less work, and newer
 DRAIN_S = 20.0  # for accepted batches to reach the store after the stop
 BARS_SHARE = 0.7  # of the cache: columns, so that a million bars fit; the rest holds rendered replies
 
@@ -85,19 +85,19 @@ async def _serve(
     settings: Settings, store: Store, spool: Spool, stop: trio.Event, started: Callable[[int], None]
 ) -> None:
     actors, roster, tickets, hub, refusals = Actors(), Roster(), Tickets(), Hub(now_us), Refusals()
-    steady = SteadyClock()
+    steady, turn = SteadyClock(), Turn()
     async with trio.open_nursery() as road:
         raw_in, raw_out = trio.open_memory_channel[Batch | Live](BATCHES_IN_FLIGHT)
         good_in, good_out = trio.open_memory_channel[Batch | Live](BATCHES_IN_FLIGHT)
-        built_in, built_out = trio.open_memory_channel[Batch | LiveBatch](BUILT_IN_FLIGHT)
+        built_in, built_out = trio.open_memory_channel[Batch | LiveBatch](1)  # it takes turns
         durable_in, durable_out = trio.open_memory_channel[Durable | DurableLive](BATCHES_IN_FLIGHT)
         past_in, past_out = trio.open_memory_channel[Durable](BATCHES_IN_FLIGHT)
 
         # Downstream first: nobody sends before there is someone to receive.
         await actors.start(road, "tickets", run_tickets, past_out, tickets)
         await actors.start(road, "hub", run_hub, durable_out, past_in, hub)
-        await actors.start(road, "writer", run_writer, built_out, durable_in, store, spool)
-        aggregate = partial(run_aggregator, building=building_of(settings), is_followed=hub.is_followed)
+        await actors.start(road, "writer", partial(run_writer, turn=turn), built_out, durable_in, store, spool)
+        aggregate = partial(run_aggregator, building=building_of(settings), is_followed=hub.is_followed, turn=turn)
         await actors.start(road, "aggregator", aggregate, good_out, built_in)
         validate = partial(run_validator, asset_class=store.asset_class, refusals=refusals, latest_us=steady.latest_us)
         await actors.start(road, "validator", validate, raw_out, good_in)

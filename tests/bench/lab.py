@@ -35,7 +35,7 @@ class Lab:
         environ = {**os.environ, "TIMEBASE_DATABASE_URL": self.database_url, "TIMEBASE_PORT": str(self.port)}
         environ |= {"TIMEBASE_DATA_DIR": str(self.folder / "data"), "TIMEBASE_LOG_LEVEL": "WARNING"}
         environ |= {"TIMEBASE_MANIFESTS": f"{ROOT / 'manifests'}{os.pathsep}{self.folder / 'manifests'}"}
-        environ |= {"TIMEBASE_ASK_S": "300"}
+        environ |= {"TIMEBASE_ASK_S": "300", "TIMEBASE_LINGER_S": "1"}
         self.server = subprocess.Popen([sys.executable, "-m", "timebase", "serve"], env=environ)
         wait_for(f"http://127.0.0.1:{self.port}/health")
         return time.perf_counter() - began
@@ -57,6 +57,14 @@ class Lab:
                 return
             time.sleep(0.1)
         raise SystemExit(f"the provider {slug} does not get ready")
+
+    def wait_idle(self) -> None:
+        """What the row before followed lingers, and would be measured with the next."""
+        for _ in range(300):
+            if not self.get("/api/v1/feeds").json()["feeds"]:
+                return
+            time.sleep(0.1)
+        raise SystemExit("feeds of the row before do not end")
 
     def get(self, path: str) -> httpx.Response:
         url = f"http://127.0.0.1:{self.port}{path}"

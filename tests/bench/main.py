@@ -49,6 +49,7 @@ def measure(group: str, chosen: list[str]) -> None:
             try:
                 GROUPS[group].open_lab(lab, chosen)
                 for row in chosen:
+                    lab.wait_idle()
                     GROUPS[group].ROWS[row](lab)
             finally:
                 lab.stop_server()

@@ -14,6 +14,7 @@ from timebase.model.feed import Feed, FeedKind
 from timebase.model.live import Arrival, BarUpdate, Live, LiveBatch, Ticks
 from timebase.model.series import Series
 from timebase.model.ticks import Quotes, Trades
+from timebase.turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -33,17 +34,21 @@ async def run_aggregator(
     *,
     building: Building,
     is_followed: Callable[[Series], bool] = everything,
+    turn: Turn | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Batch while busy: all that waits becomes one live batch, so that bars form as often as there is time to show it.
 
-    `is_followed` says whether anybody looks at the forming bars of a series; closed ones are always made.
+    `turn` says when the next stage is free for it; without one, it always is. `is_followed` says whether anybody looks
+    at the forming bars of a series; closed ones are always made.
     Order: as it came; batches of history leave untouched, between the live ones before and after them.
     """
     aggregator = Aggregator(building, is_followed)
     async with inbox, outbox:
         task_status.started()
         async for first in inbox:
+            if turn is not None:
+                await turn.come()
             waiting: list[Live] = []
             for item in _everything_waiting(first, inbox):
                 if isinstance(item, Live):

@@ -21,6 +21,7 @@ from timebase.storage.faults import StoreFault
 from timebase.storage.gather import first_us, has_to_store, is_word
 from timebase.storage.spool import Spool, SpoolFull, Waiting
 from timebase.storage.store import Store
+from timebase.turn import Turn
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ async def run_writer(
     store: Store,
     spool: Spool,
     *,
+    turn: Turn | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Put what comes into the store, or into the spool while the database is away.
@@ -51,7 +53,7 @@ async def run_writer(
     Raises: StoreFault; what the database refuses is not ours to hide. What neither can keep leaves with an `error`.
     """
     road = _Road(store, spool)
-    intake = _Intake(inbox, road)
+    intake = _Intake(inbox, road, turn or Turn())
     async with inbox, outbox:
         task_status.started()
         waiting: list[Work] | None = []  # nothing at first: the last run may have left something in the spool
@@ -66,18 +68,19 @@ async def run_writer(
 
 
 class _Intake:
-    """Batch while busy: all that waits, as one piece of work."""
+    """Batch while busy: all that waits, as one piece of work. `turn`: those who make it wait for when we are free."""
 
-    def __init__(self, inbox: trio.MemoryReceiveChannel[Work], road: "_Road") -> None:
+    def __init__(self, inbox: trio.MemoryReceiveChannel[Work], road: "_Road", turn: Turn) -> None:
         self._inbox = inbox
         self._road = road
+        self._turn = turn
         self._held: list[Work] = []  # what was too much for the piece before
 
     async def next(self) -> list[Work] | None:
         """At least one batch; none, now and then, while the spool waits for its turn; None when the inbox has ended."""
         waiting, self._held = self._held, []
         if not waiting:
-            with trio.move_on_after(RETRY_S if self._road.is_behind else math.inf):
+            with trio.move_on_after(RETRY_S if self._road.is_behind else math.inf), self._turn.free():
                 try:
                     waiting = [await self._inbox.receive()]
                 except trio.EndOfChannel:

@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import trio
+import trio.testing
 from unit.aggregation.tapes import feed_of, live, told, trades_at
 
 from timebase.aggregation.aggregator import Aggregator, run_aggregator
@@ -17,6 +18,7 @@ from timebase.model.live import BarStatus, Live, LiveBatch
 from timebase.model.series import Series
 from timebase.model.ticks import Quotes
 from timebase.model.timerange import MINUTE_US, TimeRange, to_us
+from timebase.turn import Turn
 
 NOON = to_us(datetime(2024, 3, 8, 12, tzinfo=UTC))
 AT_ONCE = Building(lateness_us=0)
@@ -155,6 +157,23 @@ async def test_history_passes_untouched_between_what_came_before_and_after_it() 
     assert [type(item) for item in left] == [LiveBatch, Batch, LiveBatch, Batch, LiveBatch]
     assert [item for item in left if isinstance(item, Batch)] == batches
     assert sum(len(t.trades or ()) for item in left if isinstance(item, LiveBatch) for t in item.ticks) == 4
+
+
+async def test_what_comes_while_the_next_stage_is_busy_is_one_batch_when_it_is_free() -> None:
+    feed, turn = feed_of([Interval.M1]), Turn()
+    good_in, good_out = trio.open_memory_channel[Batch | Live](3)
+    ready_in, ready_out = trio.open_memory_channel[Batch | LiveBatch](3)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(run_aggregator, building=AT_ONCE, turn=turn), good_out, ready_in)
+        for second in range(3):
+            await good_in.send(live(feed, trades=trades_at(second, since=NOON)))
+            await trio.testing.wait_all_tasks_blocked()
+        assert ready_out.statistics().current_buffer_used == 0
+        with turn.free():
+            batch = await ready_out.receive()
+        assert isinstance(batch, LiveBatch)
+        assert [len(ticks.trades or ()) for ticks in batch.ticks] == [3]
+        good_in.close()
 
 
 async def test_the_aggregator_ends_when_its_input_ends_and_closes_its_outlet() -> None:
