@@ -1,7 +1,7 @@
 """What one live series still lacks, what of it was asked for in vain, and what is worth asking for now."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -41,7 +41,8 @@ class Debt:
     doubts: set[int] = field(default_factory=set)
     paying: Ranges = field(default_factory=Ranges)  # is being asked for right now
     rests: tuple[Rest, ...] = ()
-    trouble: str = ""  # the store is away: nobody's fault that trying less often would mend
+    failures: int = 0  # questions in a row that nobody answered, whatever they were about
+    trouble: str = ""  # the last question was not answered
     news: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
 
     def owe(self, ranges: Ranges, *, traded: Iterable[int] = ()) -> None:
@@ -62,8 +63,8 @@ class Debt:
         """The newest that may be asked for now, of what ends by the stamp `over`. What rests holds up nothing else."""
         due = self.ranges & Ranges((TimeRange(EVER.start_us, over),))
         fresh = due - Ranges.of(rest.range for rest in self.rests)
-        again = [due & Ranges((rest.range,)) for rest in self.rests if rest.until_at <= now_at]
-        return max((part for ranges in (fresh, *again) for part in ranges.parts), default=None)
+        again = due & Ranges.of(rest.range for rest in self.rests if rest.until_at <= now_at)
+        return max((*fresh.parts[-1:], *again.parts[-1:]), default=None)
 
     def tries_of(self, part: TimeRange) -> int:
         """How often any of it was asked for in vain."""
@@ -82,10 +83,14 @@ class Debt:
         self.doubts = within(self.doubts, self.ranges)
 
     def _wake(self, part: TimeRange) -> None:
-        self.rests = tuple(rest for rest in self.rests if not rest.range.intersect(part))
+        woken = Ranges((part,))
+        self.rests = tuple(
+            replace(rest, range=left) for rest in self.rests for left in (Ranges((rest.range,)) - woken).parts
+        )
 
 
-def within(stamps: Iterable[int], ranges: Ranges) -> set[int]:
+def within(stamps: Iterable[int], where: Ranges | TimeRange) -> set[int]:
+    ranges = where if isinstance(where, Ranges) else Ranges((where,))
     return {stamp for stamp in stamps if ranges & Ranges((TimeRange(stamp, stamp + 1),))}
 
 

@@ -1,6 +1,6 @@
 """connections lost and made -> [gaps] -> healer: from where to where each channel was without its feed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from timebase.live.line import Line
@@ -8,7 +8,7 @@ from timebase.live.neighbours import Healing
 from timebase.live.settings import LiveSettings
 from timebase.live.wants import Wants
 from timebase.model.calendar import Calendar, zone_of
-from timebase.model.feed import Channel, Feed
+from timebase.model.feed import Channel, Feed, FeedKind
 from timebase.model.interval import Interval
 from timebase.model.live import BarUpdate
 from timebase.model.timerange import DAY_US
@@ -16,10 +16,10 @@ from timebase.model.timerange import DAY_US
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """Until when a channel was whole whose feed was lost, and when the newest that came of it happened."""
+    """Until when a channel was whole whose feed was lost, and when its last trade was, each time that it was lost."""
 
     until_us: int
-    traded_us: tuple[int, ...]
+    traded_us: frozenset[int]
 
 
 class Gaps:
@@ -48,8 +48,8 @@ class Gaps:
         """Not where all that ever came was one old word, which may be what the vendor had to begin with."""
         heard_us = line.heard_us or joined_us
         if line.presence.is_sure or heard_us > joined_us:
-            traded_us = () if line.last_event_us is None else (line.last_event_us,)
-            self._whole.setdefault(channel, Whole(heard_us, traded_us))
+            known = self._whole.get(channel, Whole(heard_us, frozenset()))
+            self._whole[channel] = replace(known, traded_us=known.traded_us | _traded_us(line, line.last_event_us))
 
     def joined(self, line: Line, event_us: int, *, oldest_us: int | None = None) -> None:
         """The first sign of life of a connection, which may be many trades: what was missed until then is owed.
@@ -108,11 +108,11 @@ class Gaps:
         if channel.interval is None or line.feed is None:
             return
         whole = self._whole.get(channel)
-        traded_us = () if oldest_us is None else (joined_us,)
+        traded_us = _traded_us(line, None if oldest_us is None else joined_us)
         owe = partial(self._healer.owe, line.feed, channel.interval, event_now_us=line.event_now_us)
         if whole is not None:
             from_us = max(whole.until_us, joined_us - self._settings.heal_back_days * DAY_US)
-            owe(from_us=from_us, joined_us=joined_us, traded_us=(*whole.traded_us, *traded_us))
+            owe(from_us=from_us, joined_us=joined_us, traded_us=whole.traded_us | traded_us)
             return
         if self._wants.is_collected(channel):
             owe(from_us=None, joined_us=joined_us, traded_us=traded_us)
@@ -120,6 +120,11 @@ class Gaps:
             return
         from_us = joined_us if oldest_us is None else oldest_us
         owe(from_us=from_us, joined_us=joined_us, traded_us=traded_us)
+
+
+def _traded_us(line: Line, at_us: int | None) -> frozenset[int]:
+    """When there was a trade for sure: what is told of a bar that comes ready-made may be its end."""
+    return frozenset() if at_us is None or line.supply.kind is FeedKind.BARS else frozenset((at_us,))
 
 
 def _is_over(feed: Feed, interval: Interval, at_us: int, now_us: int) -> bool:

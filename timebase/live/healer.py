@@ -7,7 +7,7 @@ are plain history then, and are read from the store for those who follow.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 STORE_RETRY_S = 5.0
 TAPE_LOOK_S = 1.0
 LOOK_S = 10.0  # a clock that steps is noticed
-YOUNG_US = 60 * SECOND_US  # a period that ended longer ago has its bar, if there is one
+YOUNG_US = 60 * SECOND_US  # for so long after it should be there, a bar that is not may be still to come
 
 
 class Historian(Protocol):
@@ -99,7 +99,7 @@ class Healer:
         from_us: int | None,
         joined_us: int,
         *,
-        traded_us: Sequence[int],
+        traded_us: Collection[int],
         event_now_us: Callable[[], int],
     ) -> None:
         """The periods from that of `from_us` to that of `joined_us` are to be had; event time.
@@ -145,7 +145,7 @@ class Healer:
             if debt or why:
                 parts = debt.ranges.parts if debt else ()
                 owed = [[part.start_us // 1000, part.end_us // 1000] for part in parts]
-                tries = debt.tries if debt else 0
+                tries = max(debt.tries, debt.failures) if debt else 0
                 found.append({"interval": interval.value, "owed": owed, "tries": tries, "reason": why})
         return found
 
@@ -163,11 +163,13 @@ class Healer:
         try:
             while debt.ranges or debt.unknown_from is not None:
                 await self._look_up(debt)
-                due = debt.next_due(self._over(debt), trio.current_time())
+                now = trio.current_time()
+                due = debt.next_due(self._over(debt), now)
                 if due is not None:
                     await self._pay_now(debt, due)
                 elif debt.ranges:
-                    with trio.move_on_after(self._next_s(debt)):
+                    debt.trouble = ""
+                    with trio.move_on_after(self._next_s(debt, now)):
                         await debt.news.park()
         finally:
             self._started.discard(debt.series.id)
@@ -189,7 +191,8 @@ class Healer:
             debt.trouble = f"{error.code}: {error}"
             await trio.sleep(STORE_RETRY_S)
             return
-        debt.unknown_from, debt.trouble = None, ""
+        if debt.unknown_from == joined:  # else it has joined anew meanwhile
+            debt.unknown_from = None
         interval = debt.series.interval
         earliest = joined - self._settings.heal_back_days * DAY_US
         first = settled.parts[0].start_us if settled else joined
@@ -218,8 +221,7 @@ class Healer:
         """As late as is certain: a clock of ours that is behind is put right by the data, though never by a tape's."""
         return max(self._earliest_us(), event_now_us)
 
-    def _next_s(self, debt: Debt) -> float:
-        now = trio.current_time()
+    def _next_s(self, debt: Debt, now: float) -> float:
         pauses_s = [rest.until_at - now for rest in debt.rests if rest.until_at > now]
         later = debt.ranges - Ranges((TimeRange(EVER.start_us, self._over(debt)),))
         if later:
@@ -237,43 +239,57 @@ class Healer:
 
     async def _pay_now(self, debt: Debt, due: TimeRange) -> None:
         debt.paying = Ranges((due,))
-        why, is_hopeless = "", False
         try:
             async with self._limit:
                 why = await self._fetch(debt, due)
             await self._show(debt, due)
-        except StoreUnavailable as error:
+        except StoreUnavailable as error:  # nobody's fault that trying less often would mend
             debt.trouble = f"{error.code}: {error}"
             await trio.sleep(STORE_RETRY_S)
             return
         except TimeBaseError as error:
-            why, is_hopeless = f"{error.code}: {error}", isinstance(error, RequestError | NotSupported)
+            await self._bear(debt, due, error)
+            return
         finally:
             debt.paying = Ranges()
-        debt.trouble = ""
+        debt.failures, debt.trouble = 0, ""
         if why:
-            self._put_off(debt, due, why, is_hopeless=is_hopeless)
-        else:
-            self._given_up.pop(debt.series.id, None)
-            self._settle(debt, due, "healed")
-
-    def _put_off(self, debt: Debt, due: TimeRange, why: str, *, is_hopeless: bool) -> None:
-        series, tries = debt.series, debt.tries_of(due) + 1
-        if not is_hopeless and tries < self._settings.heal_tries:
-            debt.rest(due, tries, trio.current_time() + self._pause_s(tries), why)
+            self._put_off(debt, due, why)
             return
-        # Once until it heals: a plugin that flaps has a new gap every second.
-        say = log.debug if series.id in self._given_up else log.warning
-        self._given_up[series.id] = why
-        say("%s %s of %s stays with a gap: %s", series.symbol, series.interval, series.provider, why)
-        debt.revised -= within(debt.revised, Ranges((due,)))
-        self._settle(debt, due, "given_up")
+        self._given_up.pop(debt.series.id, None)
+        self.outcomes[debt.series.provider, "healed"] += 1
+        debt.settle(due)
+
+    async def _bear(self, debt: Debt, due: TimeRange, error: TimeBaseError) -> None:
+        """Nobody answered: not the fault of what was asked for, and the next question would fare no better."""
+        why = f"{error.code}: {error}"
+        debt.failures += 1
+        if isinstance(error, RequestError | NotSupported) or debt.failures >= self._settings.heal_tries:
+            debt.failures, debt.trouble = 0, ""
+            self._give_up(debt, due, why)
+            return
+        debt.trouble = why
+        await trio.sleep(self._pause_s(debt.failures))
+
+    def _put_off(self, debt: Debt, due: TimeRange, why: str) -> None:
+        """It was answered, and what was asked for is not there (yet): others may be."""
+        tries = debt.tries_of(due) + 1
+        if tries < self._settings.heal_tries:
+            debt.rest(due, tries, trio.current_time() + self._pause_s(tries), why)
+        else:
+            self._give_up(debt, due, why)
 
     def _pause_s(self, tries: int) -> float:
         return min(self._settings.heal_last_s, self._settings.heal_first_s * 2.0 ** (tries - 1))
 
-    def _settle(self, debt: Debt, due: TimeRange, outcome: str) -> None:
-        self.outcomes[debt.series.provider, outcome] += 1
+    def _give_up(self, debt: Debt, due: TimeRange, why: str) -> None:
+        series = debt.series
+        # Once until it heals: a plugin that flaps has a new gap every second.
+        say = log.debug if series.id in self._given_up else log.warning
+        self._given_up[series.id] = why
+        say("%s %s of %s stays with a gap: %s", series.symbol, series.interval, series.provider, why)
+        debt.revised -= within(debt.revised, due)
+        self.outcomes[series.provider, "given_up"] += 1
         debt.settle(due)
 
     async def _fetch(self, debt: Debt, due: TimeRange) -> str:
@@ -281,8 +297,8 @@ class Healer:
 
         Raises: TimeBaseError.
         """
-        sure = self._young(debt, due) | within(debt.traded, Ranges((due,)))
-        doubted = within(debt.doubts, Ranges((due,)))
+        sure = self._young(debt, due) | within(debt.traded, due)
+        doubted = within(debt.doubts, due)
         debt.doubts |= sure  # also when something else fails before it is looked at
         done = await self._historian.complete(self._question(debt.series, due), [])
         if done.missing:
@@ -292,7 +308,7 @@ class Healer:
     async def _renew(self, debt: Debt, due: TimeRange) -> str:
         """The ledger knows these periods, by bars that have changed since."""
         series = debt.series
-        for stamp in sorted(within(debt.revised, Ranges((due,)))):
+        for stamp in sorted(within(debt.revised, due)):
             changed = period(series.interval, stamp)
             debt.revised.discard(stamp)  # before it is asked for: it may change once more meanwhile
             try:
@@ -313,7 +329,7 @@ class Healer:
     def _young(self, debt: Debt, due: TimeRange) -> set[int]:
         """The periods that ended so lately that their bar may be still to come."""
         interval, calendar = debt.series.interval, debt.calendar
-        young_us = self._now_us(debt.event_now_us()) - YOUNG_US
+        young_us = self._now_us(debt.event_now_us()) - self._late_us(debt) - YOUNG_US
         stamp = interval.floor_us(max(due.start_us, min(calendar.stamp_at(interval, young_us), due.end_us - 1)))
         found = set()
         while stamp < due.end_us:

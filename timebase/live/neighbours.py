@@ -1,6 +1,6 @@
 """What the rooms of the feeds need of others, each as small as it is used here."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from timebase.errors import ProviderError
@@ -72,7 +72,7 @@ class Healing(Protocol):
         from_us: int | None,
         joined_us: int,
         *,
-        traded_us: Sequence[int],
+        traded_us: Collection[int],
         event_now_us: Callable[[], int],
     ) -> None: ...
     def owe_unkept(self, update: BarUpdate, *, event_now_us: Callable[[], int]) -> None: ...

@@ -147,7 +147,9 @@ class Annex:
 
     async def _keep_pools(self) -> None:
         self._loop.set_exception_handler(_told)
-        self._asking, self._writing = self._pool(self._connections), self._pool(1)
+        self._asking = self._pool(max_size=self._connections)
+        # The pool takes others for used up after a while, and makes them anew.
+        self._writing = self._pool(max_size=1, max_queries=1 << 62, max_inactive_connection_lifetime=0)
         pools = (self._asking, self._writing)
         await asyncio.gather(*pools)
         self._ready.set()
@@ -157,11 +159,11 @@ class Annex:
         for pool in pools:
             pool.terminate()
 
-    def _pool(self, size: int) -> Any:  # noqa: ANN401
+    def _pool(self, **sizes: int) -> Any:  # noqa: ANN401
         return asyncpg.create_pool(  # type: ignore[no-untyped-call]
             self.url,
             min_size=0,
-            max_size=size,
+            **sizes,
             timeout=CONNECT_S,
             connection_class=_QuietConnection,
             init=_learn_types,
@@ -176,7 +178,11 @@ class Annex:
 
 
 async def _learn_types(connection: asyncpg.Connection) -> None:
-    await connection.prepare(LEARN)  # type: ignore[no-untyped-call]
+    try:
+        await connection.prepare(LEARN, timeout=CONNECT_S)  # type: ignore[no-untyped-call]
+    except BaseException:
+        _terminate(connection)  # a database that hangs does not answer a goodbye either
+        raise
 
 
 @contextmanager

@@ -222,7 +222,7 @@ class Store:
         await self._annex.write(replayed.insert_replayed, writer, file)
 
     async def replayed(self, writer: str) -> frozenset[str]:
-        return await self._annex.run(replayed.select_replayed, writer)
+        return await self._annex.write(replayed.select_replayed, writer)
 
     def _touch(self, series_id: int) -> None:
         self._generations[series_id] += 1

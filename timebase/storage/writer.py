@@ -2,8 +2,8 @@
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -157,18 +157,12 @@ class _Road:
         return tuple(DurableLive(batch, None, now_us(), why if has_to_store(batch) else "") for batch in batches)
 
     async def _put(self, batches: Sequence[Batch]) -> tuple[Durable, ...]:
-        try:
-            with trio.fail_after(PUT_S):
-                return await self._store.put(batches)
-        except trio.TooSlowError:
-            raise StoreUnavailable(f"the database did not finish within {PUT_S:g} s") from None
+        with _bounded(PUT_S):
+            return await self._store.put(batches)
 
     async def _put_live(self, batches: Sequence[LiveBatch], delivery: Delivery) -> tuple[DurableLive, ...]:
-        try:
-            with trio.fail_after(PUT_LIVE_S):
-                return await self._store.put_live(batches, delivery)
-        except trio.TooSlowError:
-            raise StoreUnavailable(f"the database did not finish within {PUT_LIVE_S:g} s") from None
+        with _bounded(PUT_LIVE_S):
+            return await self._store.put_live(batches, delivery)
 
     async def _replay(self) -> None:
         """Raises: StoreUnavailable; what was replayed until then is done with."""
@@ -198,9 +192,12 @@ class _Road:
 
     async def _put_again(self, waiting: Waiting) -> None:
         if waiting.live is not None:
-            await self._put_live([await self._readdressed_live(waiting.live.batch)], waiting.live.delivery)
+            with _bounded(PUT_LIVE_S):  # these are questions, and others may hold up theirs
+                batch = await self._readdressed_live(waiting.live.batch)
+            await self._put_live([batch], waiting.live.delivery)
         else:
-            series = [await self._known_here(batch.series) for batch in waiting.batches]
+            with _bounded(PUT_LIVE_S):
+                series = [await self._known_here(batch.series) for batch in waiting.batches]
             await self._put([replace(b, series=s) for b, s in zip(waiting.batches, series, strict=True)])
 
     async def _readdressed_live(self, batch: LiveBatch) -> LiveBatch:
@@ -285,6 +282,15 @@ class _Road:
         if self._lost:
             logger.warning("batches are kept again; %d were lost, and are asked for anew where they can be", self._lost)
             self._lost = 0
+
+
+@contextmanager
+def _bounded(seconds: float) -> Iterator[None]:
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except trio.TooSlowError:
+        raise StoreUnavailable(f"the database did not finish within {seconds:g} s") from None
 
 
 class _Unrecorded:

@@ -14,6 +14,7 @@ NOT_STORED = "not_stored"
 
 @dataclass(slots=True)
 class Loss:
+    topic: Topic
     told: Event
     rows: int = 0
 
@@ -42,17 +43,17 @@ class Faults:
         loss = self._losses.get(topic.channel)
         if loss is None:
             fault = Fault(NOT_STORED, f"what comes now cannot be stored, so it is not shown: {why}")
-            loss = self._losses[topic.channel] = Loss(Event(fault, topic.channel, topic.newest, provider))
+            loss = self._losses[topic.channel] = Loss(topic, Event(fault, topic.channel, topic.newest, provider))
             topic.show(loss.told)
         loss.rows += rows
 
-    def end_loss(self, topic: Topic, provider: str) -> None:
-        """Something of it is stored; followers hear how much was not, if anything."""
-        loss = self._losses.pop(topic.channel, None) if self._losses else None
-        if loss is not None:
-            what = "bars" if topic.channel.kind is FeedKind.BARS else topic.channel.kind.value
+    def end_losses(self) -> None:
+        """Something could be stored, whatever it was: followers hear how much could not."""
+        for channel, loss in self._losses.items():
+            what = "bars" if channel.kind is FeedKind.BARS else channel.kind.value
             fault = Fault(NOT_STORED, f"it is stored and shown again; {loss.rows} {what} were not")
-            topic.show(Event(fault, topic.channel, topic.newest, provider))
+            loss.topic.show(Event(fault, channel, loss.topic.newest, loss.told.provider))
+        self._losses.clear()
 
     def forget(self, channel: Channel) -> None:
         self._refused.pop(channel, None)

@@ -209,6 +209,8 @@ class Hub:
     def publish(self, durable: DurableLive) -> None:
         """Show a live batch. Of what is not durable after all no value is shown, but of what is forming anyway."""
         batch, is_kept = durable.batch, not durable.error
+        if is_kept and (batch.ticks or any(update.status not in _SHOWN_ONLY for update in batch.updates)):
+            self._faults.end_losses()
         for ticks in batch.ticks:
             self._publish_ticks(ticks, durable)
         for update in batch.updates:
@@ -230,6 +232,7 @@ class Hub:
         series, bars = durable.batch.series, durable.batch.bars
         if durable.error:
             return
+        self._faults.end_losses()
         for topic in self._topics_of(FeedKind.BARS, series.symbol, series.interval, series.provider):
             told = topic.told()
             is_told = np.isin(bars.time, list(told))
@@ -296,8 +299,6 @@ class Hub:
                 self._show_bars(topic, missing, update.feed.provider, None, durable.durable_us)
 
     def _show(self, topic: Topic, rows: Content, provider: str, commit_id: int | None, durable_us: int) -> None:
-        if not (isinstance(rows, BarRows) and rows.status in _SHOWN_ONLY):
-            self._faults.end_loss(topic, provider)
         event = Event(rows, topic.channel, topic.newest, provider, False, commit_id, durable_us)
         self.events += len(event)
         if event.is_conflated:

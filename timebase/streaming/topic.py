@@ -42,7 +42,7 @@ class Topic:
     def __init__(self, channel: Channel, born: int) -> None:
         self.channel = channel
         self.newest = born
-        self.ring: deque[Event] = deque()  # numbered events; the hub takes from its left end what is too old
+        self.ring: deque[Event] = deque()  # numbered events; `Rings` takes from its left end what is too old
         self.followers: dict[Follower, None] = {}
         self.verdicts = Verdicts()
         self.left_at = 0.0  # when the last follower left; counts only while there is none

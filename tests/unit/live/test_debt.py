@@ -52,6 +52,15 @@ def test_each_range_has_its_own_tries(debt):
     assert (debt.tries, debt.why, debt.ranges) == (0, "", Ranges.of((minutes(5, 9),)))
 
 
+def test_what_is_settled_within_a_rest_leaves_the_others_their_tries(debt):
+    debt.owe(Ranges.of((minutes(1, 9),)))
+    debt.rest(minutes(1, 9), 3, 10.0, "busy")
+    debt.settle(minutes(4, 6))
+    assert due(debt) is None
+    assert due(debt, now_at=10.0) == minutes(6, 9)
+    assert debt.tries_of(minutes(1, 4)) == debt.tries_of(minutes(6, 9)) == 3
+
+
 def test_what_changed_while_it_was_asked_for_is_owed_once_more(debt):
     debt.owe(Ranges.of((minutes(1, 3),)))
     debt.revised.add(2 * MINUTE_US)

@@ -31,7 +31,7 @@ class Owed:
     calls: list = field(default_factory=list)
 
     def owe(self, feed, interval, from_us, joined_us, *, traded_us, event_now_us):
-        self.calls.append((interval, from_us, joined_us, tuple(traded_us)))
+        self.calls.append((interval, from_us, joined_us, tuple(sorted(traded_us))))
 
     def facts(self, feed):
         return ()
@@ -72,6 +72,18 @@ async def test_from_the_last_word_before_it_to_the_first_after_it(gaps, healer, 
     gaps.joined(line, NOW_US + 9 * MINUTE_US, oldest_us=NOW_US + 8 * MINUTE_US)
     lost, back = NOW_US + MINUTE_US, NOW_US + 9 * MINUTE_US
     assert healer.calls == [(Interval.M1, lost, back, (lost, back))]
+
+
+async def test_what_is_told_of_a_ready_made_bar_may_be_its_end_and_says_nothing_of_the_period_after_it(gaps, healer):
+    supply = Supply(FeedKind.BARS, "BTC-USDT", "binance", Interval.M1)
+    line = Line(supply, BTC, lambda: NOW_US)
+    line.open(FEED)
+    line.channels.add(BARS)
+    gaps.joined(line, NOW_US, oldest_us=NOW_US - MINUTE_US)
+    heard(line, NOW_US)
+    gaps.lost(line)
+    gaps.joined(line, NOW_US + 9 * MINUTE_US, oldest_us=NOW_US + 8 * MINUTE_US)
+    assert [traded for *_, traded in healer.calls] == [(), ()]
 
 
 async def test_a_channel_of_trades_owes_no_bars(gaps, healer, line):
@@ -135,7 +147,8 @@ async def test_old_words_of_connections_that_fell_again_forget_no_gap(gaps, heal
         gaps.lost(line)
     line.open(replace(FEED, since_us=NOW_US + 9 * MINUTE_US))
     gaps.joined(line, NOW_US + 10 * MINUTE_US)
-    assert healer.calls[-1] == (Interval.M1, NOW_US + MINUTE_US, NOW_US + 10 * MINUTE_US, (NOW_US + MINUTE_US,))
+    lost, heard_last, back = NOW_US + MINUTE_US, NOW_US + 2 * MINUTE_US, NOW_US + 10 * MINUTE_US
+    assert healer.calls[-1] == (Interval.M1, lost, back, (lost, heard_last))
 
 
 async def test_an_old_word_of_a_connection_that_fell_is_not_where_a_gap_begins(gaps, healer, line):

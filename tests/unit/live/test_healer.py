@@ -271,6 +271,26 @@ async def test_a_failure_is_tried_again_with_longer_pauses_and_not_for_ever(auto
         assert world.healer.outcomes == {("binance", "given_up"): 1}
 
 
+async def test_a_provider_that_answers_nobody_is_not_asked_for_every_hole_at_once(autojump_clock):
+    world = World()
+    (btc,) = await world.store.upsert_instruments([BTC])
+    series = await world.store.series(btc, "binance", Interval.M1)
+    first = world.minute - 600 * MINUTE_US
+    known = [span(at, at + MINUTE_US) for at in range(first, world.minute, 2 * MINUTE_US)]  # every other minute
+    world.store.ledger[series.id] = Ranges.of(known)
+    world.historian.errors = [AllProvidersFailed("BTC-USDT", ()) for _ in range(6)]
+    async with world.running():
+        world.wants.collect([COLLECTED])
+        await trio.sleep(1)
+        world.tick()
+        await trio.sleep(350)
+        times = [at for at, _ in world.historian.asked]
+        assert [round(b - a) for a, b in pairwise(times[:7])] == [5, 10, 20, 40, 80, 160]
+        assert world.feeds.facts()[0]["healing"] == []
+        assert world.healer.outcomes["binance", "given_up"] == 0
+        assert world.healer.outcomes["binance", "healed"] > 299
+
+
 async def test_what_cannot_be_is_not_tried_again(autojump_clock):
     world = World()
     world.historian.errors = [NotSupported("has no historical_data")]

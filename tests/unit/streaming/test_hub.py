@@ -218,6 +218,30 @@ async def test_followers_are_told_when_nothing_can_be_stored_and_when_it_is_over
     assert (trade["id"], trade["seq"]) == (50, NOW_US + 1)
 
 
+async def test_what_is_stored_of_one_channel_ends_the_losses_of_all() -> None:
+    hub = new_hub()
+    with hub.follow(TRADES) as follower:
+        hub.publish(replace(trades(0, 10), error=FULL))
+        hub.publish(bar(0, 1.0, BarStatus.FORMING))
+        assert len(shown(await follower.next())) == 1
+        hub.publish(bar(0, 1.0, BarStatus.CLOSED))
+        (ended,) = shown(await follower.next())
+        with hub.follow(TRADES) as late:
+            assert late.depth == 0
+    assert ended["message"] == "it is stored and shown again; 10 trades were not"
+
+
+async def test_what_cannot_be_stored_is_told_to_who_comes_after_the_feed_came_back() -> None:
+    hub = new_hub()
+    with hub.follow(TRADES) as follower:
+        hub.publish(replace(trades(0, 10), error=FULL))
+        hub.tell_state(TRADES_FEED, FeedState.LIVE, NOW_US)
+        hub.bind(TRADES, TRADES_FEED.provider)
+        await follower.next()
+        with hub.follow(TRADES) as late:
+            assert "not_stored" in [each.get("code") for each in shown(await late.next())]
+
+
 async def test_who_watches_the_feed_hears_of_what_could_not_be_kept_and_that_the_feed_lives() -> None:
     hub, heard = new_hub(), Heard()
     hub.attach(heard, heard)
