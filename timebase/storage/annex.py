@@ -181,7 +181,7 @@ async def _learn_types(connection: asyncpg.Connection) -> None:
     try:
         await connection.prepare(LEARN, timeout=CONNECT_S)  # type: ignore[no-untyped-call]
     except BaseException:
-        _terminate(connection)  # a database that hangs does not answer a goodbye either
+        connection.terminate()  # type: ignore[no-untyped-call]  # what hangs does not answer a goodbye either
         raise
 
 
