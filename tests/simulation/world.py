@@ -36,6 +36,7 @@ from timebase.quality.validator import run_validator
 from timebase.router.router import Router
 from timebase.streaming.event import BarRows
 from timebase.streaming.hub import Hub, run_hub
+from timebase.turn import Turn
 
 TROUBLE_S = 480.0  # so long things go wrong
 CALM_S = 420.0  # so long everything has to become right again
@@ -97,13 +98,15 @@ class Seen:
 class Writer:
     """ready -> durable: the ledger claims what closed, and history what it covers. Keeps nothing while `is_full`."""
 
-    def __init__(self, store, clock, draw):
-        self._store, self._clock, self._draw = store, clock, draw
+    def __init__(self, store, clock, draw, turn):
+        self._store, self._clock, self._draw, self._turn = store, clock, draw, turn
         self.is_full = False
 
     async def run(self, inbox, outbox):
         async with inbox, outbox:
-            async for item in inbox:
+            while True:
+                with self._turn.free():
+                    item = await inbox.receive()
                 await trio.sleep(self._draw.choice((0.0, 0.002, 0.02)))
                 if self.is_full:
                     lost = Durable(item) if isinstance(item, Batch) else DurableLive(item, None, self._clock())
@@ -202,7 +205,8 @@ class World:
             **shared | {"clock": self.steady.earliest_us},
         )  # fmt: skip
         self.hub.attach(self.wants, self.feeds)
-        self.writer = Writer(self.store, self.clock, self.draw)
+        self.turn = Turn()
+        self.writer = Writer(self.store, self.clock, self.draw, self.turn)
         self.followers = []
         self.deepest = 0
 
@@ -214,7 +218,7 @@ class World:
             road.start_soon(self.history.run, past_out)
             await road.start(run_hub, durable_out, past_in, self.hub)
             road.start_soon(self.writer.run, ready_out, durable_in)
-            road.start_soon(lambda: run_aggregator(good_out, ready_in, building=build))
+            road.start_soon(lambda: run_aggregator(good_out, ready_in, building=build, turn=self.turn))
             validate = partial(run_validator, latest_us=self.steady.latest_us, refusals=self.refusals)
             road.start_soon(validate, self.raw_out, good_in)
             await road.start(run_healer, self.healer)
