@@ -52,11 +52,12 @@ class Debt:
 
     @property
     def tries(self) -> int:
-        return max((rest.tries for rest in self.rests), default=0)
+        """The most that anything of it was asked for in vain."""
+        return max(self.failures, *(rest.tries for rest in self.rests), 0)
 
     @property
     def why(self) -> str:
-        """What is owed is not there yet; "" when nothing went wrong."""
+        """Why it is not paid yet; "" when nothing went wrong."""
         return self.trouble or next((rest.why for rest in reversed(self.rests)), "")
 
     def next_due(self, over: int, now_at: float) -> TimeRange | None:

@@ -145,7 +145,7 @@ class Healer:
             if debt or why:
                 parts = debt.ranges.parts if debt else ()
                 owed = [[part.start_us // 1000, part.end_us // 1000] for part in parts]
-                tries = max(debt.tries, debt.failures) if debt else 0
+                tries = debt.tries if debt else 0
                 found.append({"interval": interval.value, "owed": owed, "tries": tries, "reason": why})
         return found
 
