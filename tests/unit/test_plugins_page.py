@@ -1,6 +1,7 @@
 """The examples of docs/plugins.md do what the page says, as printed."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections import deque
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -97,6 +98,7 @@ class Socket:
         self.tickers: list[str] = []
         self.told: set[str] = set()
         self.at_us = 0
+        self.waiting: deque[SimpleNamespace] = deque()
 
     async def __aenter__(self) -> Self:
         return self
@@ -108,25 +110,32 @@ class Socket:
         await anyio.lowlevel.checkpoint()
         self.tickers = tickers
 
-    async def __aiter__(self) -> AsyncIterator[SimpleNamespace]:
-        while True:
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SimpleNamespace:
+        if not self.waiting:
             await anyio.sleep(0.001)
-            for ticker in self.tickers:
-                self.at_us += 1_000
-                if ticker == "BTCUSDT":
-                    yield SimpleNamespace(
-                        kind="trade",
-                        ticker=ticker,
-                        time_us=self.at_us,
-                        price=10.0,
-                        size=2.0,
-                        is_buy=True,
-                        id=self.at_us,
-                    )
-                elif ticker not in self.told:
-                    self.told.add(ticker)
-                    yield SimpleNamespace(kind="unknown", ticker=ticker)
-            yield SimpleNamespace(kind="heartbeat", time_us=self.at_us, ticker="")
+            self.waiting.extend(self.round())
+        return self.waiting.popleft()
+
+    def round(self) -> Iterator[SimpleNamespace]:
+        for ticker in self.tickers:
+            self.at_us += 1_000
+            if ticker == "BTCUSDT":
+                yield SimpleNamespace(
+                    kind="trade",
+                    ticker=ticker,
+                    time_us=self.at_us,
+                    price=10.0,
+                    size=2.0,
+                    is_buy=True,
+                    id=self.at_us,
+                )
+            elif ticker not in self.told:
+                self.told.add(ticker)
+                yield SimpleNamespace(kind="unknown", ticker=ticker)
+        yield SimpleNamespace(kind="heartbeat", time_us=self.at_us, ticker="")
 
 
 async def test_the_printed_stream_tells_trades_and_pulses() -> None:
