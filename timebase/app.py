@@ -89,7 +89,7 @@ async def _serve(
     async with trio.open_nursery() as road:
         raw_in, raw_out = trio.open_memory_channel[Batch | Live](BATCHES_IN_FLIGHT)
         good_in, good_out = trio.open_memory_channel[Batch | Live](BATCHES_IN_FLIGHT)
-        built_in, built_out = trio.open_memory_channel[Batch | LiveBatch](1)  # it takes turns
+        built_in, built_out = trio.open_memory_channel[Batch | LiveBatch](1)  # never more: see Turn
         durable_in, durable_out = trio.open_memory_channel[Durable | DurableLive](BATCHES_IN_FLIGHT)
         past_in, past_out = trio.open_memory_channel[Durable](BATCHES_IN_FLIGHT)
 

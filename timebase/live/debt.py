@@ -23,8 +23,9 @@ class Rest:
 
 @dataclass(slots=True)
 class Debt:
-    """Units: stamps as in `Bars.time`: a date is that of the instrument's own time zone, as the aggregator has it.
+    """What is owed of one series, and how it is going.
 
+    Units: stamps as in `Bars.time`: a date is that of the instrument's own time zone, as the aggregator has it.
     `unknown_from`: where the feed joined, of a series whose last closed bar has still to be looked up. `traded`: the
     periods that must have a bar. `revised`: those whose stored bar is not the newest. `doubts`: those of which history
     had no bar when it was asked so early that this need not be the last word. `event_now_us`: what time it is for the
