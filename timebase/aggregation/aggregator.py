@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # What one live batch takes at most: enough that its fixed cost does not show, and 5 ms of work at most.
 MAX_TICKS = 65_536
+# Of trio's scheduler. Four pass between two items of a stage that waits for room: it is woken, takes one, sends it.
+IDLE_ROUNDS = 5
 # One that is quiet costs 24 kB; one that is forgotten joins anew when it is heard again.
 REMEMBERED_FEEDS = 16_384
 
@@ -50,7 +52,7 @@ async def run_aggregator(
             if turn is not None:
                 await turn.come()
             waiting: list[Live] = []
-            for item in _everything_waiting(first, inbox):
+            for item in await _everything_waiting(first, inbox):
                 if isinstance(item, Live):
                     waiting.append(item)
                     continue
@@ -65,23 +67,29 @@ async def _send(outbox: trio.MemorySendChannel[Batch | LiveBatch], batch: LiveBa
         await outbox.send(batch)
 
 
-def _everything_waiting(first: Batch | Live, inbox: trio.MemoryReceiveChannel[Batch | Live]) -> Iterable[Batch | Live]:
-    ticks, item = 0, first
-    while True:
-        yield item
-        ticks += _count(item)
-        if ticks >= MAX_TICKS:
-            return
+async def _everything_waiting(
+    first: Batch | Live, inbox: trio.MemoryReceiveChannel[Batch | Live]
+) -> list[Batch | Live]:
+    """With what the stages before hold: once there is room they pass it on, each when its turn comes."""
+    found, rows, idle = [first], _count(first), 0
+    while rows < MAX_TICKS and idle < IDLE_ROUNDS:
         try:
             item = inbox.receive_nowait()
-        except (trio.WouldBlock, trio.EndOfChannel):
-            return
+        except trio.WouldBlock:
+            idle += 1
+            await trio.lowlevel.checkpoint()
+        except trio.EndOfChannel:
+            break
+        else:
+            found.append(item)
+            rows, idle = rows + _count(item), 0
+    return found
 
 
 def _count(item: Batch | Live) -> int:
-    """Ticks, and one for each message, so that neither is without end."""
+    """Rows, and one for each message, so that neither is without end."""
     if isinstance(item, Batch):
-        return 1
+        return 1 + len(item.bars)
     return 1 + sum(len(data) for a in item.arrivals for data in (a.trades, a.quotes, a.bars) if data is not None)
 
 

@@ -33,9 +33,12 @@ SESSION = {
     "jit": "off",  # compiling costs more than such queries gain
     "plan_cache_mode": "force_custom_plan",  # a plan from when a table was small is ruin when it has grown
 }
-# The arrays that our questions take. What asyncpg has not met on a connection it looks up in the catalogue, 9 ms for
-# each type in the middle of a transaction; so it meets all of them when the connection is made.
-LEARN = "SELECT $1::integer[], $2::bigint[], $3::float8[], $4::boolean[], $5::text[], $6::date[], $7::timestamptz[]"
+# The arrays that our questions take and get. What asyncpg has not met on a connection it looks up in the catalogue,
+# 9 ms for each type in the middle of a transaction; so it meets all of them when the connection is made.
+LEARN = """
+SELECT $1::integer[], $2::bigint[], $3::float8[], $4::boolean[], $5::text[], $6::date[], $7::timestamptz[],
+       ARRAY(SELECT ROW(1))
+"""
 CONNECT_S = 5.0
 CANCEL_S = 1.0  # a cancelled query that has not ended by then is dropped together with its connection
 LOST_S = 0.2  # for work whose connection broke to notice by itself

@@ -23,16 +23,17 @@ from timebase.storage.merge import difference
 from timebase.storage.queries.bars import (
     FEW,
     Rows,
+    bars_query,
     copy_bars,
     replace_bars,
     select_bars,
     select_bars_at,
-    select_bars_of,
 )
 from timebase.storage.queries.batches import insert_batches, lock_series
 from timebase.storage.queries.corporate_actions import upsert_actions
 from timebase.storage.queries.coverage import replace_ledgers, select_ledgers
 from timebase.storage.queries.quarantine import put_quarantine
+from timebase.storage.queries.query import ask
 from timebase.storage.queries.stale_hours import note_hours
 
 ROWS_AT_ONCE = 131_072  # 8 MB of columns, and as much again stored and packed
@@ -81,16 +82,25 @@ async def put_batches(conn: Connection, batches: Sequence[Batch], *, has_rollup:
 
 
 async def put_bars(
-    conn: Connection, batches: Sequence[Batch], ids: Sequence[int], *, has_rollup: bool
+    conn: Connection,
+    batches: Sequence[Batch],
+    ids: Sequence[int],
+    standing: Mapping[int, Bars] | None = None,
+    *,
+    has_rollup: bool,
 ) -> NDArray[np.int64]:
     """The bars of `batches`, whose numbers are `ids`; the caller has the transaction and the locks.
 
+    `standing`: what is stored at the times of the series that bring a few bars only (`times_of_few`), where that is
+    known already.
     Returns: for each batch how many were new, and how many revised.
     """
     counts = np.zeros((len(batches), 2), np.int64)
     hours: dict[int, Ranges] | None = {} if has_rollup else None
     for runs in _rounds(batches):
-        await _put_runs(conn, runs, np.asarray(ids), counts, hours)
+        few = await _stored_of_few(conn, runs) if standing is None else standing
+        await _put_runs(conn, runs, np.asarray(ids), few, counts, hours)
+        standing = None  # the next round may tell again of what this one has changed
     if hours:
         await note_hours(conn, hours)
     return counts
@@ -100,11 +110,11 @@ async def _put_runs(
     conn: Connection,
     runs: Sequence[_Run],
     ids: NDArray[np.int64],
+    few: Mapping[int, Bars],
     counts: NDArray[np.int64],
     hours: dict[int, Ranges] | None,
 ) -> None:
     new: list[Rows] = []
-    few = await _stored_of_few(conn, runs)
     for run in runs:
         stored = few.get(run.series.id)
         what = difference(await _stored_rows(conn, run) if stored is None else stored, run.bars)
@@ -134,9 +144,17 @@ def _hours_of(times: NDArray[np.int64]) -> Ranges:
 
 
 async def _stored_of_few(conn: Connection, runs: Sequence[_Run]) -> dict[int, Bars]:
-    """What is stored for those runs that have a few bars only, by series, as live ones do."""
-    wanted = {run.series.id: run.bars.time for run in runs if 0 < len(run.bars) <= FEW}
-    return await select_bars_of(conn, wanted) if wanted else {}
+    times = times_of_few((run.series, run.bars) for run in runs)
+    (found,) = await ask(conn, bars_query(times)) if times else ({},)
+    return found
+
+
+def times_of_few(given: Iterable[tuple[Series, Bars]]) -> dict[int, NDArray[np.int64]]:
+    """Series id -> the times of its bars, of those series that have a few only, as live ones do."""
+    times: defaultdict[int, list[NDArray[np.int64]]] = defaultdict(list)
+    for series, bars in given:
+        times[series.id].append(bars.time)
+    return {id_: np.concatenate(each) for id_, each in times.items() if 0 < sum(map(len, each)) <= FEW}
 
 
 async def _stored_rows(conn: Connection, run: _Run) -> Bars:
@@ -154,9 +172,13 @@ async def _stored_rows(conn: Connection, run: _Run) -> Bars:
 async def note_claims(conn: Connection, said: Mapping[int, Sequence[Claim]]) -> dict[int, Ledger]:
     """Series id -> what is claimed of it, oldest first. Returns: the ledgers as they are now."""
     before = await select_ledgers(conn, sorted(said))
-    after = {series_id: before[series_id].after(said[series_id], now_us()) for series_id in before}
+    after = claimed(before, said)
     await replace_ledgers(conn, before, after)
     return after
+
+
+def claimed(before: Mapping[int, Ledger], said: Mapping[int, Sequence[Claim]]) -> dict[int, Ledger]:
+    return {series_id: ledger.after(said[series_id], now_us()) for series_id, ledger in before.items()}
 
 
 def _rounds(batches: Sequence[Batch]) -> Iterator[list[_Run]]:

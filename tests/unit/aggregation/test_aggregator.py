@@ -4,12 +4,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
+import numpy as np
 import pytest
 import trio
 import trio.testing
 from unit.aggregation.tapes import feed_of, live, told, trades_at
 
-from timebase.aggregation.aggregator import Aggregator, run_aggregator
+from timebase.aggregation.aggregator import MAX_TICKS, Aggregator, run_aggregator
 from timebase.aggregation.bar_builder import Building
 from timebase.model.bars import Bars, Batch, Outcome
 from timebase.model.feed import FeedKind
@@ -18,6 +19,7 @@ from timebase.model.live import BarStatus, Live, LiveBatch
 from timebase.model.series import Series
 from timebase.model.ticks import Quotes
 from timebase.model.timerange import MINUTE_US, TimeRange, to_us
+from timebase.quality.validator import run_validator
 from timebase.turn import Turn
 
 NOON = to_us(datetime(2024, 3, 8, 12, tzinfo=UTC))
@@ -174,6 +176,42 @@ async def test_what_comes_while_the_next_stage_is_busy_is_one_batch_when_it_is_f
         assert isinstance(batch, LiveBatch)
         assert [len(ticks.trades or ()) for ticks in batch.ticks] == [3]
         good_in.close()
+
+
+async def test_what_the_stages_before_hold_comes_with_it() -> None:
+    feed, turn = feed_of([Interval.M1]), Turn()
+    raw_in, raw_out = trio.open_memory_channel[Batch | Live](1)
+    good_in, good_out = trio.open_memory_channel[Batch | Live](1)
+    ready_in, ready_out = trio.open_memory_channel[Batch | LiveBatch](1)
+
+    async def stream() -> None:
+        async with raw_in:
+            for second in range(12):
+                await raw_in.send(live(feed, trades=trades_at(second, since=NOON)))
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(run_validator, latest_us=lambda: NOON + MINUTE_US), raw_out, good_in)
+        await nursery.start(partial(run_aggregator, building=AT_ONCE, turn=turn), good_out, ready_in)
+        nursery.start_soon(stream)
+        await trio.testing.wait_all_tasks_blocked()
+        with turn.free():
+            batch = await ready_out.receive()
+    assert isinstance(batch, LiveBatch)
+    assert [len(ticks.trades or ()) for ticks in batch.ticks] == [12]
+
+
+async def test_a_full_batch_of_history_does_not_wait_for_the_next_one() -> None:
+    good_in, good_out = trio.open_memory_channel[Batch | Live](3)
+    ready_in, _ready_out = trio.open_memory_channel[Batch | LiveBatch](0)
+    nothing = np.zeros(MAX_TICKS)
+    full = replace(history(1), bars=Bars.of(np.arange(MAX_TICKS), nothing, nothing, nothing, nothing, nothing))
+    for _ in range(3):
+        good_in.send_nowait(full)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(run_aggregator, building=AT_ONCE), good_out, ready_in)
+        await trio.testing.wait_all_tasks_blocked()
+        assert good_out.statistics().current_buffer_used == 2
+        nursery.cancel_scope.cancel()
 
 
 async def test_the_aggregator_ends_when_its_input_ends_and_closes_its_outlet() -> None:

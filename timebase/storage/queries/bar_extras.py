@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from timebase.storage.annex import Connection
+from timebase.storage.queries.query import Query
 
 _UPSERT = """
 INSERT INTO bar_extras AS known (series_id, time, vwap, trades)
@@ -29,7 +29,6 @@ class Extras:
         return len(self.time)
 
 
-async def upsert_extras(conn: Connection, extras: Extras) -> None:
-    if len(extras):
-        columns = (extras.series_id, extras.time, extras.vwap, extras.trades)
-        await conn.execute(_UPSERT, *(column.tolist() for column in columns))
+def extras_upsert(extras: Extras) -> Query[None]:
+    columns = (extras.series_id, extras.time, extras.vwap, extras.trades)
+    return Query(_UPSERT, tuple(column.tolist() for column in columns))

@@ -4,7 +4,7 @@ COPY takes no parameters, so its queries are built from text; every value in the
 an instant that `literal` made of one.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -18,6 +18,7 @@ from timebase.storage.annex import Connection
 from timebase.storage.bar_rows import WRITE_COLUMNS, RowReader, pack_rows
 from timebase.storage.binary_copy import HEADER, TRAILER
 from timebase.storage.queries.hypertable import open_compressed
+from timebase.storage.queries.query import Query, Row
 
 FEW = 16  # bars of a series that are looked up, and copied, together with those of others
 
@@ -142,16 +143,20 @@ async def select_bars_at(conn: Connection, series_id: int, times: NDArray[np.int
     return await _copy_out(conn, _SELECT_AT.format(series_id=series_id, times=texts))
 
 
-async def select_bars_of(conn: Connection, wanted: Mapping[int, NDArray[np.int64]]) -> dict[int, Bars]:
+def bars_query(wanted: Mapping[int, NDArray[np.int64]]) -> Query[dict[int, Bars]]:
     """Series id -> the stored bars that open at one of its times: one question for a few bars of many series."""
     keys = [(series_id, at_us) for series_id, times in wanted.items() for at_us in times.tolist()]
     at = [to_datetime(at_us) for _, at_us in keys]
-    rows = await conn.fetch(_SELECT_KEYS, [series_id for series_id, _ in keys], at, min(at), max(at))
-    found = {series_id: Bars.empty() for series_id in wanted}
-    for series_id, same in groupby(rows, key=itemgetter("series_id")):
-        _, times, *columns = zip(*map(tuple, same), strict=True)
-        found[series_id] = Bars.of([to_us(time) for time in times], *columns)
-    return found
+
+    def read(rows: Sequence[Row]) -> dict[int, Bars]:
+        found = {series_id: Bars.empty() for series_id in wanted}
+        for series_id, same in groupby(rows, key=itemgetter(0)):
+            _, times, *columns = zip(*map(tuple, same), strict=True)
+            found[series_id] = Bars.of([to_us(time) for time in times], *columns)
+        return found
+
+    args = ([series_id for series_id, _ in keys], at, min(at, default=None), max(at, default=None))
+    return Query(_SELECT_KEYS, args, read)
 
 
 async def copy_bars(conn: Connection, rows: Iterable[Rows], table: str = "bars") -> None:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from timebase.model.bars import Batch, Outcome
 from timebase.model.timerange import Ranges, TimeRange, to_datetime, to_us
 from timebase.storage.annex import Connection
+from timebase.storage.queries.query import Query, ask
 from timebase.storage.text import clean
 
 _LOCKS = 0x7453  # the advisory locks' first key: ours, whatever else lives in the database
 
 # The second key 0 is of no series: all who write to one share it, and who needs all series at once has it alone.
 _LOCK = """
-SELECT pg_advisory_xact_lock_shared($1, 0)
+SELECT pg_advisory_xact_lock_shared($1, 0) WHERE cardinality($2::integer[]) > 0
  UNION ALL
 SELECT pg_advisory_xact_lock($1, id) FROM unnest($2::integer[]) AS id
 """
@@ -62,8 +63,13 @@ class Provenance:
 
 
 async def lock_series(conn: Connection, series_ids: Sequence[int]) -> None:
-    """Until the transaction ends, nobody else writes to these series. Ascending, so that nobody waits in a ring."""
-    await conn.execute(_LOCK, _LOCKS, sorted(set(series_ids)))
+    """Until the transaction ends, nobody else writes to these series."""
+    await ask(conn, series_lock(series_ids))
+
+
+def series_lock(series_ids: Sequence[int]) -> Query[None]:
+    """Ascending, so that nobody waits in a ring."""
+    return Query(_LOCK, (_LOCKS, sorted(set(series_ids))), lambda _: None)
 
 
 async def lock_all_series(conn: Connection) -> None:
@@ -72,9 +78,13 @@ async def lock_all_series(conn: Connection) -> None:
 
 
 async def insert_batches(conn: Connection, batches: Sequence[Batch]) -> list[int]:
+    (ids,) = await ask(conn, batches_insert(batches))
+    return ids
+
+
+def batches_insert(batches: Sequence[Batch]) -> Query[list[int]]:
     """The new ids, in the order of `batches`."""
-    rows = await conn.fetch(
-        _INSERT,
+    columns = (
         [b.series.id for b in batches],
         [to_datetime(b.covers.start_us) for b in batches],
         [to_datetime(b.covers.end_us) for b in batches],
@@ -86,7 +96,7 @@ async def insert_batches(conn: Connection, batches: Sequence[Batch]) -> list[int
         ["\n".join(clean(w).replace("\n", " ") for w in b.warnings) for b in batches],
     )
     # Numbers are given in the order of insertion, whatever order RETURNING reports them in.
-    return sorted(row["id"] for row in rows)
+    return Query(_INSERT, columns, lambda rows: sorted(id_ for (id_,) in rows))
 
 
 async def select_provenance(conn: Connection, series_id: int, within: TimeRange, limit: int) -> tuple[Provenance, ...]:

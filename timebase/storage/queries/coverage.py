@@ -1,12 +1,13 @@
 """coverage: the ledger's rows."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from timebase.model.bars import Outcome
 from timebase.model.timerange import Ranges, TimeRange, to_datetime, to_us
 from timebase.storage.annex import Connection
 from timebase.storage.coverage import Ledger, Mark
+from timebase.storage.queries.query import Query, Row, ask
 from timebase.storage.text import multirange
 
 _SELECT = """
@@ -32,17 +33,30 @@ DELETE FROM coverage c
 
 async def select_ledgers(conn: Connection, series_ids: Sequence[int]) -> dict[int, Ledger]:
     """A ledger for each of `series_ids`."""
-    marks: dict[int, dict[Mark, list[TimeRange]]] = defaultdict(lambda: defaultdict(list))
-    for row in await conn.fetch(_SELECT, list(series_ids)):
-        mark = (Outcome(row["outcome"]), to_us(row["noted_at"]))
-        marks[row["series_id"]][mark].append(TimeRange(to_us(row["first"]), to_us(row["last"])))
-    return {
-        series_id: Ledger({mark: Ranges(tuple(parts)) for mark, parts in marks[series_id].items()})
-        for series_id in series_ids
-    }
+    (ledgers,) = await ask(conn, ledgers_query(series_ids))
+    return ledgers
+
+
+def ledgers_query(series_ids: Sequence[int]) -> Query[dict[int, Ledger]]:
+    """A ledger for each of `series_ids`."""
+
+    def read(rows: Sequence[Row]) -> dict[int, Ledger]:
+        marks: dict[int, dict[Mark, list[TimeRange]]] = defaultdict(lambda: defaultdict(list))
+        for series_id, outcome, noted_at, first, last in rows:
+            marks[series_id][Outcome(outcome), to_us(noted_at)].append(TimeRange(to_us(first), to_us(last)))
+        return {
+            series_id: Ledger({mark: Ranges(tuple(parts)) for mark, parts in marks[series_id].items()})
+            for series_id in series_ids
+        }
+
+    return Query(_SELECT, (list(series_ids),), read)
 
 
 async def replace_ledgers(conn: Connection, before: Mapping[int, Ledger], after: Mapping[int, Ledger]) -> None:
+    await ask(conn, *ledger_changes(before, after))
+
+
+def ledger_changes(before: Mapping[int, Ledger], after: Mapping[int, Ledger]) -> Iterator[Query[None]]:
     """Write what differs between the two."""
     kept = [
         (series_id, mark, ranges)
@@ -57,17 +71,17 @@ async def replace_ledgers(conn: Connection, before: Mapping[int, Ledger], after:
         if mark not in after[series_id].marks
     ]
     if kept:
-        await conn.execute(
-            _UPSERT,
+        columns = (
             [series_id for series_id, _, _ in kept],
             [outcome.value for _, (outcome, _), _ in kept],
             [to_datetime(noted_us) for _, (_, noted_us), _ in kept],
             [multirange(ranges) for _, _, ranges in kept],
         )
+        yield Query(_UPSERT, columns)
     if gone:
-        await conn.execute(
-            _DELETE,
+        keys = (
             [series_id for series_id, _ in gone],
             [outcome.value for _, (outcome, _) in gone],
             [to_datetime(noted_us) for _, (_, noted_us) in gone],
         )
+        yield Query(_DELETE, keys)

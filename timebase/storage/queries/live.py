@@ -6,17 +6,24 @@ from dataclasses import dataclass
 from timebase.model.timerange import SECOND_US, Ranges, TimeRange, to_datetime, to_us
 from timebase.storage.annex import Connection
 from timebase.storage.delivery import Delivery
+from timebase.storage.queries.batches import series_lock
+from timebase.storage.queries.query import Query, shifted
 from timebase.storage.queries.ticks import select_newest_us, select_oldest_trade_us
 from timebase.storage.text import clean
 
-# Whoever tries the same again waits here for the row of the first try, and then sees its token.
-_NOTE = """
+# Whoever tries the same again waits here for the row of the first try, and then sees its token. The locks come after
+# that, which is why they look at the row: in the other order the two would wait for each other.
+_OPEN = """
+  WITH made AS (
 INSERT INTO live_writers AS w (writer, token, commit_id)
 VALUES ($1, $2, nextval('live_commits'))
     ON CONFLICT (writer) DO UPDATE
    SET token = excluded.token, commit_id = excluded.commit_id
  WHERE w.token <> excluded.token
-RETURNING commit_id
+RETURNING commit_id)
+SELECT commit_id
+  FROM made
+ CROSS JOIN LATERAL (SELECT count(*) FROM ({lock}) locks WHERE made.commit_id > 0) locked
 """
 _SELECT = "SELECT commit_id FROM live_writers WHERE writer = $1"
 
@@ -52,21 +59,24 @@ class Word:
     reason: str = ""
 
 
-async def note_delivery(conn: Connection, delivery: Delivery) -> tuple[int, bool]:
-    """Returns: the commit's id, and whether it is made now; False: it was made before."""
-    made = await conn.fetchval(_NOTE, delivery.writer, delivery.token)
+async def open_delivery(conn: Connection, delivery: Delivery, series_ids: Sequence[int]) -> tuple[int, bool]:
+    """With the locks of these series, when it is made now.
+
+    Returns: the commit's id, and whether it is made now; False: it was made before.
+    """
+    lock = series_lock(series_ids)
+    made = await conn.fetchval(_OPEN.format(lock=shifted(lock.text, 2)), delivery.writer, delivery.token, *lock.args)
     return (made, True) if made is not None else (await conn.fetchval(_SELECT, delivery.writer), False)
 
 
-async def insert_words(conn: Connection, words: Sequence[Word]) -> None:
-    if words:
-        await conn.execute(
-            _INSERT_WORDS,
-            [word.series_id for word in words],
-            [to_datetime(word.at_us) for word in words],
-            [word.is_up for word in words],
-            [clean(word.reason) for word in words],
-        )
+def words_insert(words: Sequence[Word]) -> Query[None]:
+    columns = (
+        [word.series_id for word in words],
+        [to_datetime(word.at_us) for word in words],
+        [word.is_up for word in words],
+        [clean(word.reason) for word in words],
+    )
+    return Query(_INSERT_WORDS, columns)
 
 
 async def select_recorded(conn: Connection, kind: str, series_id: int, within: TimeRange) -> Ranges:

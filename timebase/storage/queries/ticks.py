@@ -14,6 +14,7 @@ from timebase.model.timerange import TimeRange, to_datetime, to_us
 from timebase.storage.annex import Connection
 from timebase.storage.binary_copy import HEADER, TRAILER
 from timebase.storage.queries.bars import literal
+from timebase.storage.queries.query import Query
 from timebase.storage.tick_rows import (
     QUOTES_WIRE,
     READ_QUOTES,
@@ -71,10 +72,9 @@ _NEWEST = {
 _OLDEST = "SELECT time FROM trades WHERE series_id = $1 AND time >= $2 ORDER BY time LIMIT 1"
 
 
-async def select_stored_keys(conn: Connection, spans: Sequence[Span]) -> TradeKeys:
+async def select_keys(conn: Connection, spans: Sequence[Span]) -> TradeKeys:
     """The numbered trades that are stored within `spans`."""
     reader = KeyReader()
-    spans = await _held(conn, spans)
     if not spans:
         return reader.finish()
     query = _SELECT_KEYS.format(
@@ -86,13 +86,12 @@ async def select_stored_keys(conn: Connection, spans: Sequence[Span]) -> TradeKe
     return reader.finish()
 
 
-async def _held(conn: Connection, spans: Sequence[Span]) -> list[Span]:
+def held_query(spans: Sequence[Span]) -> Query[list[Span]]:
     """Those of `spans` in which there are numbered trades at all."""
-    if not spans:
-        return []
     first, last = [to_datetime(span.first_us) for span in spans], [to_datetime(span.last_us) for span in spans]
-    held = await conn.fetch(_HELD, [span.series_id for span in spans], first, last, min(first), max(last))
-    return [spans[row["place"] - 1] for row in held]
+    ids = [span.series_id for span in spans]
+    args = (ids, first, last, min(first, default=None), max(last, default=None))
+    return Query(_HELD, args, lambda rows: [spans[place - 1] for (place,) in rows])
 
 
 async def copy_trades(conn: Connection, rows: TickRows[Trades], commit_id: int) -> None:
