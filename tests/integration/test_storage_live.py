@@ -18,7 +18,9 @@ from timebase.model.ticks import TickPlace, Trades
 from timebase.model.timerange import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Ranges, TimeRange
 from timebase.storage.annex import Annex, Connection, open_annex
 from timebase.storage.delivery import Delivery
+from timebase.storage.gather import Gathered, gather
 from timebase.storage.housekeeping import Retention, forget_old
+from timebase.storage.put_live import put_live
 from timebase.storage.store import Store, open_store
 
 
@@ -120,6 +122,26 @@ async def test_one_delivery_is_made_once_however_often_it_is_tried(store: Store)
     assert len(await store.provenance(feed.bars[Interval.M1].id, ALWAYS)) == 1
     await store.put_live(work, Delivery("me"))
     assert len(await stored_trades(store)) == 200
+
+
+async def locked_by(conn: Connection, what: Gathered) -> list[tuple[object, ...]]:
+    """The locks with which that is stored: key and mode."""
+    async with conn.transaction():
+        await put_live(conn, what, Delivery("me"))
+        held = "SELECT objid::integer, mode FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+        return await rows(conn, f"{held} ORDER BY 1")
+
+
+async def test_what_is_compared_with_what_is_stored_is_locked_until_the_commit(store: Store, annex: Annex) -> None:
+    """Retention, aliases and another server on the database read, decide and write: nothing may come in between."""
+    feed, unnumbered = await a_feed(store), trades(10, first_id=0)
+    assert feed.ticks is not None
+    minute = feed.bars[Interval.M1].id
+    with_bars = gather([replace(ticked(feed, trades(10)), updates=(update(feed, minutes(2)),))], MONDAY_US, set())
+    assert await annex.run(locked_by, with_bars) == sorted(
+        [(0, "ShareLock"), (minute, "ExclusiveLock"), (feed.ticks.id, "ExclusiveLock")]
+    )
+    assert await annex.run(locked_by, gather([ticked(feed, unnumbered)], MONDAY_US, set())) == []
 
 
 async def test_a_trade_that_was_taken_back_is_there_with_its_cancellation(store: Store) -> None:

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # What one live batch takes at most: enough that its fixed cost does not show, and 5 ms of work at most.
 MAX_TICKS = 65_536
+# What a message costs beside its rows, and each arrival in it: where small ones never cease, some 100 are a batch.
+MESSAGE_TICKS, ARRIVAL_TICKS = 512, 16
 # Of trio's scheduler. Four pass between two items of a stage that waits for room: it is woken, takes one, sends it.
 IDLE_ROUNDS = 5
 # One that is quiet costs 24 kB; one that is forgotten joins anew when it is heard again.
@@ -87,10 +89,11 @@ async def _everything_waiting(
 
 
 def _count(item: Batch | Live) -> int:
-    """Rows, and one for each message, so that neither is without end."""
+    """What it costs, in rows."""
     if isinstance(item, Batch):
-        return 1 + len(item.bars)
-    return 1 + sum(len(data) for a in item.arrivals for data in (a.trades, a.quotes, a.bars) if data is not None)
+        return MESSAGE_TICKS + len(item.bars)
+    rows = sum(len(data) for a in item.arrivals for data in (a.trades, a.quotes, a.bars) if data is not None)
+    return MESSAGE_TICKS + ARRIVAL_TICKS * len(item.arrivals) + rows
 
 
 @dataclass(slots=True)

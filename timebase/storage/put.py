@@ -144,6 +144,7 @@ def _hours_of(times: NDArray[np.int64]) -> Ranges:
 
 
 async def _stored_of_few(conn: Connection, runs: Sequence[_Run]) -> dict[int, Bars]:
+    """By series, of those that have a few bars only."""
     times = times_of_few((run.series, run.bars) for run in runs)
     (found,) = await ask(conn, bars_query(times)) if times else ({},)
     return found
@@ -154,7 +155,7 @@ def times_of_few(given: Iterable[tuple[Series, Bars]]) -> dict[int, NDArray[np.i
     times: defaultdict[int, list[NDArray[np.int64]]] = defaultdict(list)
     for series, bars in given:
         times[series.id].append(bars.time)
-    return {id_: np.concatenate(each) for id_, each in times.items() if 0 < sum(map(len, each)) <= FEW}
+    return {id_: np.unique(np.concatenate(each)) for id_, each in times.items() if 0 < sum(map(len, each)) <= FEW}
 
 
 async def _stored_rows(conn: Connection, run: _Run) -> Bars:
@@ -178,6 +179,7 @@ async def note_claims(conn: Connection, said: Mapping[int, Sequence[Claim]]) -> 
 
 
 def claimed(before: Mapping[int, Ledger], said: Mapping[int, Sequence[Claim]]) -> dict[int, Ledger]:
+    """The ledgers as they are after that."""
     return {series_id: ledger.after(said[series_id], now_us()) for series_id, ledger in before.items()}
 
 

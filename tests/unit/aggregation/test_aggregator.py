@@ -200,6 +200,24 @@ async def test_what_the_stages_before_hold_comes_with_it() -> None:
     assert [len(ticks.trades or ()) for ticks in batch.ticks] == [12]
 
 
+async def test_small_messages_that_never_cease_are_shown_all_the_same() -> None:
+    feed = feed_of([Interval.M1])
+    good_in, good_out = trio.open_memory_channel[Batch | Live](0)
+    ready_in, ready_out = trio.open_memory_channel[Batch | LiveBatch](0)
+
+    async def stream() -> None:
+        while True:
+            await good_in.send(live(feed, trades=trades_at(1, since=NOON)))
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(run_aggregator, building=AT_ONCE), good_out, ready_in)
+        nursery.start_soon(stream)
+        batch = await ready_out.receive()
+        nursery.cancel_scope.cancel()
+    assert isinstance(batch, LiveBatch)
+    assert 100 < sum(len(ticks.trades or ()) for ticks in batch.ticks) < 200
+
+
 async def test_a_full_batch_of_history_does_not_wait_for_the_next_one() -> None:
     good_in, good_out = trio.open_memory_channel[Batch | Live](3)
     ready_in, _ready_out = trio.open_memory_channel[Batch | LiveBatch](0)

@@ -1,10 +1,10 @@
 """A server without providers and without a database: what the API is tested on, through the Protocols it asks for."""
 
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import mkdtemp
 from types import MappingProxyType
 from typing import Any
 
@@ -370,7 +370,7 @@ class FakeServices:
     healer: FakeHealer = field(default_factory=FakeHealer)
     collector: FakeCollector = field(init=False)
     facts: dict[str, object] = field(default_factory=lambda: {"circuit": {"state": "closed"}})
-    replay: Replay = field(default_factory=lambda: Replay(Path(mkdtemp())))
+    replay: Replay = field(default_factory=lambda: Replay(Path(os.devnull)))  # no folder: nothing is played
     states: dict[str, str] = field(default_factory=lambda: {"writer": "running", "supervisor": "running"})
     error: Exception | None = None
     hang: trio.Event | None = None

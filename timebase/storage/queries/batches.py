@@ -68,8 +68,8 @@ async def lock_series(conn: Connection, series_ids: Sequence[int]) -> None:
 
 
 def series_lock(series_ids: Sequence[int]) -> Query[None]:
-    """Ascending, so that nobody waits in a ring."""
-    return Query(_LOCK, (_LOCKS, sorted(set(series_ids))), lambda _: None)
+    """Ascending, so that nobody waits in a ring. Never asked together with what it protects: that would be older."""
+    return Query(_LOCK, (_LOCKS, sorted(set(series_ids))), lambda _: None)  # read, or in company it would not be done
 
 
 async def lock_all_series(conn: Connection) -> None:

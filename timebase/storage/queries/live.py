@@ -12,7 +12,8 @@ from timebase.storage.queries.ticks import select_newest_us, select_oldest_trade
 from timebase.storage.text import clean
 
 # Whoever tries the same again waits here for the row of the first try, and then sees its token. The locks come after
-# that, which is why they look at the row: in the other order the two would wait for each other.
+# that, which is why they look at the row: in the other order the two would wait for each other. They are counted in the
+# answer, because what nobody asks for PostgreSQL does not do.
 _OPEN = """
   WITH made AS (
 INSERT INTO live_writers AS w (writer, token, commit_id)
@@ -21,9 +22,9 @@ VALUES ($1, $2, nextval('live_commits'))
    SET token = excluded.token, commit_id = excluded.commit_id
  WHERE w.token <> excluded.token
 RETURNING commit_id)
-SELECT commit_id
+SELECT commit_id, n
   FROM made
- CROSS JOIN LATERAL (SELECT count(*) FROM ({lock}) locks WHERE made.commit_id > 0) locked
+ CROSS JOIN LATERAL (SELECT count(*) AS n FROM ({lock}) locks WHERE made.commit_id > 0) locked
 """
 _SELECT = "SELECT commit_id FROM live_writers WHERE writer = $1"
 

@@ -23,7 +23,7 @@ Row = Sequence[Any]
 
 @dataclass(frozen=True, slots=True)
 class Query(Generic[T]):
-    """SQL with its arguments. `read` makes the answer of its rows; None: it changes something and returns no rows."""
+    """SQL with its arguments. `read` makes the answer of its rows; None: an INSERT, UPDATE or DELETE without rows."""
 
     text: str
     args: tuple[object, ...]
