@@ -43,14 +43,10 @@ def trades(lab: Lab) -> None:
 
 def fanout(lab: Lab) -> None:
     """Events a second delivered to 200 clients that follow the same ten symbols, beside the reference."""
-    figures = []
     rate = 200
     channels = [f"trades:TAPE-{rate}-{n}" for n in range(SYMBOLS)]
     ours = _clients(lab.port, "/api/v1/stream", CLIENTS, SECONDS, _subscribe(channels))
-    with _reference() as (port, redis_port):
-        feeder = [sys.executable, str(HERE / "live_reference.py"), "feed", str(redis_port), str(rate), "30"]
-        with _process(feeder + [channel.partition(":")[2] for channel in channels]):
-            theirs = _clients(port, "/ws", CLIENTS, SECONDS, json.dumps({"channels": channels}))
+    theirs = _reference_clients([channels], rate, CLIENTS, SECONDS)
     figures = [each["events"] / each["seconds"] for each in (ours, theirs)]
     figure = f"{figures[0]:,.0f} against {figures[1]:,.0f} events/s = {figures[0] / figures[1]:.1f} x"
     say(f"events to {CLIENTS} clients, {SYMBOLS} symbols, {rate * SYMBOLS:,} events/s made", figure, ">= 3 x")
@@ -58,17 +54,20 @@ def fanout(lab: Lab) -> None:
 
 
 def crowd(lab: Lab) -> None:
-    """1,000 clients, five events a second each, 60 s: how old an event is when it arrives."""
-    messages = [_subscribe([f"trades:TAPE-5-{n}"]) for n in range(20)]
-    seen = _clients(lab.port, "/api/v1/stream", CROWD, 60.0, *messages)
+    """1,000 clients, five events a second each, 60 s: how old an event is when it arrives, beside the reference."""
+    groups = [[f"trades:TAPE-5-{n}"] for n in range(20)]
+    seen = _clients(lab.port, "/api/v1/stream", CROWD, 60.0, *map(_subscribe, groups))
     figure = f"p50 {seen['p50_ms']:.0f}, p99 {seen['p99_ms']:.0f} ms, {seen['events'] / seen['seconds']:,.0f} events/s"
     say(f"{CROWD:,} clients, 5 events/s each, 60 s", f"{figure}, {seen['drops']} drops", "p99 < 100 ms, 0 drops")
+    say("  the reference, not durable", _percentiles(_reference_clients(groups, 5, CROWD, 20.0)), "")
 
 
 def idle(lab: Lab) -> None:
     """One client, one symbol, five trades a second: from the plugin's send to the client, durable in between."""
-    seen = _clients(lab.port, "/api/v1/stream", 1, 30.0, _subscribe(["trades:TAPE-5-idle"]))
+    channels = ["trades:TAPE-5-idle"]
+    seen = _clients(lab.port, "/api/v1/stream", 1, 30.0, _subscribe(channels))
     say("idle latency, plugin to client, durable first", _percentiles(seen), "p50 < 8 ms, p99 < 25 ms")
+    say("  the reference, not durable", _percentiles(_reference_clients([channels], 5, 1, 20.0)), "")
 
 
 def close(lab: Lab) -> None:
@@ -116,6 +115,15 @@ def _clients(port: int, path: str, clients: int, seconds: float, *messages: str)
     if answer["lost"]:
         say(f"  clients that were cut off: {answer['lost']:.0f}", "", "0")
     return answer
+
+
+def _reference_clients(groups: Sequence[list[str]], rate: int, clients: int, seconds: float) -> dict[str, float]:
+    """What the reference's clients see; each follows one group of channels, in turn."""
+    symbols = [channel.partition(":")[2] for group in groups for channel in group]
+    with _reference() as (port, redis_port):
+        feeder = [sys.executable, str(HERE / "live_reference.py"), "feed", str(redis_port), str(rate), "600", *symbols]
+        with _process(feeder):
+            return _clients(port, "/ws", clients, seconds, *(json.dumps({"channels": group}) for group in groups))
 
 
 @contextmanager

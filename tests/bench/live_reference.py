@@ -58,14 +58,16 @@ async def stream(socket: WebSocket) -> None:
 
 
 async def feed(port: int, rate: float, seconds: float, symbols: list[str]) -> None:
-    """`rate` trades a second of each symbol, all that are due in one pipeline: the fastest way to publish."""
+    """`rate` trades a second of each symbol, one symbol after the other within a trade's time; all that are due in one
+    pipeline: the fastest way to publish.
+    """
     client = redis.Redis(port=port)
-    began, sent = time.perf_counter(), 0
+    began, sent = time.perf_counter(), [0] * len(symbols)
     while (spent := time.perf_counter() - began) < seconds:
         async with client.pipeline(transaction=False) as pipe:
-            due = int(spent * rate)
-            for number in range(sent, due):
-                for symbol in symbols:
+            for place, symbol in enumerate(symbols):
+                due = int(spent * rate + place / len(symbols))
+                for number in range(sent[place], due):
                     trade = {
                         "type": "trade",
                         "channel": f"trades:{symbol}",
@@ -74,7 +76,7 @@ async def feed(port: int, rate: float, seconds: float, symbols: list[str]) -> No
                     }
                     trade |= {"price": 100.0 + number % 1000 / 100, "size": 1.0, "side": "buy", "id": number}
                     pipe.publish(f"trades:{symbol}", orjson.dumps(trade))
-            sent = due
+                sent[place] = due
             await pipe.execute()
         await asyncio.sleep(TURN_S)
 
