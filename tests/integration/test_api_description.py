@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import schemathesis
@@ -19,6 +20,7 @@ from timebase.api.routes import ROUTES
 from timebase.api.server import run_api
 from timebase.api.services import ApiSettings
 from timebase.model.lru import ByteLru
+from timebase.replay import Replay
 
 EXAMPLES = 20  # of each kind for each operation: a few seconds in all
 
@@ -27,6 +29,7 @@ EXAMPLES = 20  # of each kind for each operation: a few seconds in all
 class ServerThread:
     """A server in a thread of its own: schemathesis asks with blocking sockets."""
 
+    folder: Path  # of what is given to play
     token: str | None = None
     port: int = 0
     is_up: threading.Event = field(default_factory=threading.Event)
@@ -39,7 +42,8 @@ class ServerThread:
         async with trio.open_nursery() as nursery:
             self._scope = nursery.cancel_scope
             settings = ApiSettings(port=0, token=self.token, grace_s=0.1)
-            self.port = await nursery.start(run_api, FakeServices(), settings, ByteLru(10_000_000))
+            services = FakeServices(replay=Replay(self.folder))
+            self.port = await nursery.start(run_api, services, settings, ByteLru(10_000_000))
             self.is_up.set()
 
     def stop(self) -> None:
@@ -47,8 +51,8 @@ class ServerThread:
 
 
 @pytest.fixture(scope="session")
-def served() -> Iterator[ServerThread]:
-    server = ServerThread()
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerThread]:
+    server = ServerThread(tmp_path_factory.mktemp("replay"))
     thread = threading.Thread(target=server.run)
     thread.start()
     assert server.is_up.wait(10)

@@ -242,6 +242,8 @@ class Healer:
         try:
             async with self._limit:
                 why = await self._fetch(debt, due)
+            if due.end_us > self._over(debt):
+                return  # the clock was put back meanwhile: history took it for the future, of which nothing is missing
             await self._show(debt, due)
         except StoreUnavailable as error:  # nobody's fault that trying less often would mend
             debt.trouble = f"{error.code}: {error}"

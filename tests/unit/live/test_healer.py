@@ -331,6 +331,35 @@ async def test_what_history_leaves_open_is_still_owed(autojump_clock):
         assert world.feeds.facts()[0]["healing"] == []
 
 
+async def test_a_question_during_which_the_clock_is_put_back_settles_nothing(autojump_clock):
+    world = World()
+    complete = world.historian.complete
+
+    async def put_back(question, attempts):
+        world.historian.complete = complete
+        world.clock.step(-HOUR_US / SECOND_US)
+        return await complete(question, attempts)
+
+    async with world.running():
+        world.wants.want(BARS)
+        await trio.sleep(1)
+        await world.trade_for(130)
+        world.say(is_up=False, reason="cut")
+        await trio.sleep(60)
+        back = world.minute
+        world.say(is_up=True)
+        await trio.sleep(20)
+        world.clock.step(-HOUR_US / SECOND_US)
+        await trio.sleep(120)
+        world.historian.complete = put_back
+        world.clock.step(HOUR_US / SECOND_US)
+        await trio.sleep(20)
+        assert world.historian.ranges()[-1] == span(back, back + MINUTE_US)
+        world.clock.step(HOUR_US / SECOND_US)
+        await trio.sleep(20)
+        assert back in world.store.bars[world.vendor.feed.bars[Interval.M1].id].time
+
+
 async def test_a_vendor_whose_history_is_behind_is_asked_once_more(autojump_clock):
     world = World()
     world.historian.behind_s = 10
