@@ -83,6 +83,14 @@ async def feed(port: int, rate: float, seconds: float, symbols: list[str]) -> No
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), loop="uvloop", ws="websockets", log_level="warning")
+        uvicorn.run(
+            app,
+            host="127.0.0.1",
+            port=int(sys.argv[2]),
+            loop="uvloop",
+            ws="websockets",
+            log_level="critical",  # its clients leave without a goodbye
+            timeout_graceful_shutdown=1,
+        )
     else:
         uvloop.run(feed(int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]), sys.argv[5:]))
