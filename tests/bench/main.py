@@ -1,7 +1,7 @@
 """The benchmark: each figure beside a reference measured in the same run, because machines differ and drift.
 
 Starts its own database, server and reference server in a temporary folder; prints a row as soon as it is measured.
-`history` takes about three minutes on two cores, `live` about nine and Debian's redis-server.
+`history` takes about three minutes on two cores, `live` a quarter of an hour and Debian's redis-server.
 """
 
 import argparse

@@ -73,8 +73,8 @@ async def _everything_waiting(
     first: Batch | Live, inbox: trio.MemoryReceiveChannel[Batch | Live]
 ) -> list[Batch | Live]:
     """With what the stages before hold: once there is room they pass it on, each when its turn comes."""
-    found, rows, idle = [first], _count(first), 0
-    while rows < MAX_TICKS and idle < IDLE_ROUNDS:
+    found, cost, idle = [first], _cost(first), 0
+    while cost < MAX_TICKS and idle < IDLE_ROUNDS:
         try:
             item = inbox.receive_nowait()
         except trio.WouldBlock:
@@ -84,12 +84,12 @@ async def _everything_waiting(
             break
         else:
             found.append(item)
-            rows, idle = rows + _count(item), 0
+            cost, idle = cost + _cost(item), 0
     return found
 
 
-def _count(item: Batch | Live) -> int:
-    """What it costs, in rows."""
+def _cost(item: Batch | Live) -> int:
+    """In rows."""
     if isinstance(item, Batch):
         return MESSAGE_TICKS + len(item.bars)
     rows = sum(len(data) for a in item.arrivals for data in (a.trades, a.quotes, a.bars) if data is not None)

@@ -29,7 +29,7 @@ from timebase.storage.queries.bars import (
     select_bars,
     select_bars_at,
 )
-from timebase.storage.queries.batches import insert_batches, lock_series
+from timebase.storage.queries.batches import batches_insert, lock_series
 from timebase.storage.queries.corporate_actions import upsert_actions
 from timebase.storage.queries.coverage import replace_ledgers, select_ledgers
 from timebase.storage.queries.quarantine import put_quarantine
@@ -66,7 +66,7 @@ async def put_batches(conn: Connection, batches: Sequence[Batch], *, has_rollup:
     series_ids = sorted({batch.series.id for batch in batches})
     async with conn.transaction():
         await lock_series(conn, series_ids)
-        ids = await insert_batches(conn, batches)
+        (ids,) = await ask(conn, batches_insert(batches))
         counts = await put_bars(conn, batches, ids, has_rollup=has_rollup)
         await put_quarantine(conn, zip(batches, ids, strict=True))
         await upsert_actions(conn, batches)

@@ -77,11 +77,6 @@ async def lock_all_series(conn: Connection) -> None:
     await conn.execute(_LOCK_ALL, _LOCKS)
 
 
-async def insert_batches(conn: Connection, batches: Sequence[Batch]) -> list[int]:
-    (ids,) = await ask(conn, batches_insert(batches))
-    return ids
-
-
 def batches_insert(batches: Sequence[Batch]) -> Query[list[int]]:
     """The new ids, in the order of `batches`."""
     columns = (

@@ -43,14 +43,14 @@ async def ask(conn: Connection, /, *queries: Query[Any]) -> tuple[Any, ...]:
     if len(queries) == 1:
         answers: Sequence[Any] = [await conn.fetch(queries[0].text, *queries[0].args)]
     else:
-        text = _together(tuple((query.text, len(query.args), query.read is not None) for query in queries))
+        text = _combined(tuple((query.text, len(query.args), query.read is not None) for query in queries))
         answers = await conn.fetchrow(text, *(arg for query in queries for arg in query.args))
     rows = iter(answers)
     return tuple(None if query.read is None else query.read(next(rows)) for query in queries)
 
 
 @lru_cache(maxsize=64)
-def _together(parts: tuple[tuple[str, int, bool], ...]) -> str:
+def _combined(parts: tuple[tuple[str, int, bool], ...]) -> str:
     """Each a common table expression, and of those that return rows an array of them."""
     tables, arrays, before = [], [], 0
     for place, (text, n, has_rows) in enumerate(parts):
