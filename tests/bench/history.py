@@ -1,10 +1,14 @@
 """History: the rows of the first table in docs/benchmarks.md, in its order."""
 
+import os
 import random
+import shutil
+import signal
 import socket
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -119,6 +123,26 @@ def memory(lab: Lab) -> None:
         say(f"  {slug}", f"{(state['memory_bytes'] or 0) / 1e6:.0f} MB", reach)
 
 
+def plugins(lab: Lab) -> None:
+    """Seconds until a provider's folder that is dropped in is ready, and until one whose process is killed is again."""
+    folder = lab.folder / "manifests" / "bench-dropped"
+    dropped, back = [], []
+    for turn in range(ROUNDS):
+        shutil.copytree(HERE / "history_provider", lab.folder / "dropping")
+        config = lab.folder / "dropping" / "config.yaml"
+        config.write_text(config.read_text().replace("slug: bench", "slug: bench-dropped"))
+        (lab.folder / "dropping").rename(folder)
+        dropped.append(timed(lambda: _until_ready(lab, "bench-dropped")))
+        pid = lab.get("/api/v1/providers/bench-dropped").json()["pid"]
+        os.kill(pid, signal.SIGKILL)
+        back.append(timed(lambda killed=pid: _until_ready(lab, "bench-dropped", but_not=killed)))
+        shutil.rmtree(folder)
+        while _state(lab, "bench-dropped").status_code != 404:
+            time.sleep(0.02)
+    figure = f"{max(dropped):.2f} s, {max(back):.2f} s"
+    say(f"a dropped folder ready, a killed plugin back, worst of {ROUNDS}", figure, "< 2 s, < 2 s")
+
+
 def bare_copy(database_url: str) -> float:
     """Seconds to COPY 1 M minute bars in binary into a table like `bars`, by asyncpg, committed."""
     return float(subprocess.run(
@@ -129,6 +153,19 @@ def bare_copy(database_url: str) -> float:
 def _backfill(lab: Lab, question: dict[str, str], *, refresh: bool = False) -> None:
     body = {**question, "refresh": refresh} if refresh else question
     httpx.post(f"http://127.0.0.1:{lab.port}/api/v1/backfill", json=body, timeout=300).raise_for_status()
+
+
+def _until_ready(lab: Lab, slug: str, *, but_not: int | None = None) -> None:
+    """Until the provider is, in another process than the one that was killed."""
+    while True:
+        answer = _state(lab, slug)
+        if answer.status_code == 200 and answer.json()["state"] == "ready" and answer.json()["pid"] != but_not:
+            return
+        time.sleep(0.02)
+
+
+def _state(lab: Lab, slug: str) -> httpx.Response:
+    return httpx.get(f"http://127.0.0.1:{lab.port}/api/v1/providers/{slug}", timeout=30)
 
 
 def _download(port: int, path: str) -> None:
@@ -146,6 +183,7 @@ def _download(port: int, path: str) -> None:
 
 ROWS: dict[str, Callable[[Lab], None]] = {
     "fetch": fetch, "json": json_cached, "arrow": arrow, "small": small, "mixed": mixed, "memory": memory,
+    "plugins": plugins,
 }  # fmt: skip
 
 

@@ -20,7 +20,6 @@ from e2e.stubs import CODE
 from timebase.supervisor.install import INCOMING, REMOVED, REPLACED
 
 DAY = span("2024-01-01", "2024-01-02")
-LIVE_S = 2.0
 GZIP = {"Content-Type": "application/gzip"}
 
 
@@ -87,12 +86,12 @@ async def test_a_provider_is_installed_answers_is_updated_and_removed(
     assert installed.status_code == 201, installed.text
     assert (installed.json()["slug"], installed.json()["version"]) == ("guest", "1.0.0")
     assert (await client.get(installed.headers["location"])).status_code == 200
-    await until(lambda: is_ready(client, "guest"), LIVE_S)
+    await until(lambda: is_ready(client, "guest"))
     assert (await ask(client, "GUEST-USD", DAY))["provider"] == "guest"
 
     updated = await update(client, "guest", packed(plugin(server, "guest", version="2.0.0")))
     assert (updated.status_code, updated.json()["version"]) == (200, "2.0.0")
-    await until(lambda: is_ready(client, "guest"), LIVE_S)
+    await until(lambda: is_ready(client, "guest"))
     assert (await ask(client, "GUESTS-USD", DAY))["provider"] == "guest"
     assert left_overs(server) == []
 
