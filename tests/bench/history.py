@@ -127,7 +127,7 @@ def plugins(lab: Lab) -> None:
     """Seconds until a provider's folder that is dropped in is ready, and until one whose process is killed is again."""
     folder = lab.folder / "manifests" / "bench-dropped"
     dropped, back = [], []
-    for turn in range(ROUNDS):
+    for _ in range(ROUNDS):
         shutil.copytree(HERE / "history_provider", lab.folder / "dropping")
         config = lab.folder / "dropping" / "config.yaml"
         config.write_text(config.read_text().replace("slug: bench", "slug: bench-dropped"))

@@ -3,6 +3,7 @@
 Run: python ws_load.py PORT PATH CLIENTS SECONDS [MESSAGE …]   prints one line of JSON
 Each client sends its MESSAGE (they take the messages in turn) and reads frames of JSON, one event or an array of them.
 An event's age is the wall clock less its `time` in ms; of each frame only the last event's is noted.
+It counts from WARM_UP_S after every client has been told something.
 Words before the first message: `stalled=1` lets the first client stop reading after its subscription; `closed=MS` notes
 closed minute bars only, and their age from the end of their minute and MS more, when the watermark passes it.
 """
@@ -23,6 +24,8 @@ TIME = re.compile(rb'"time":([0-9.]+)')
 CLOSED = re.compile(rb'"status":"closed","time":([0-9.]+)')
 MINUTE_MS = 60_000.0
 WARM_UP_S = 1.0
+PATIENCE_S = 60.0
+POLL_S = 0.05
 
 
 class Seen:
@@ -34,6 +37,7 @@ class Seen:
         self.frames = 0
         self.drops = 0
         self.lost = 0
+        self.silent = 0  # clients that were told nothing yet
         self.ages_ms: list[float] = []
         self.counts_from = float("inf")
 
@@ -51,6 +55,7 @@ class Client(asyncio.Protocol):
         self.is_open = False
         self.is_stalled = is_stalled
         self.is_closing = False
+        self.is_told = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -83,6 +88,9 @@ class Client(asyncio.Protocol):
         if opcode == 9:
             self.send(10, body)
         elif opcode == 1:
+            if not self.is_told:
+                self.is_told = True
+                self.seen.silent -= 1
             self.note(body)
         return True
 
@@ -127,11 +135,19 @@ async def main() -> None:
     options = dict(word.split("=") for word in words if not word.startswith("{"))
     lateness_ms = float(options["closed"]) if "closed" in options else None
     seen, loop, living = Seen(lateness_ms), asyncio.get_running_loop(), []
+    stalled = int("stalled" in options)
+    seen.silent = int(clients) - stalled
     for number in range(int(clients)):
         message = messages[number % len(messages)]
-        made = Client(int(port), path, message, seen, is_stalled="stalled" in options and number == 0)
+        made = Client(int(port), path, message, seen, is_stalled=number < stalled)
         await loop.create_connection(lambda c=made: c, "127.0.0.1", int(port))
         living.append(made)
+    for _ in range(int(PATIENCE_S / POLL_S)):
+        if not seen.silent:
+            break
+        await asyncio.sleep(POLL_S)
+    else:
+        raise SystemExit(f"{seen.silent} clients are told nothing")
     await asyncio.sleep(WARM_UP_S)
     seen.counts_from = time.time()
     await asyncio.sleep(float(seconds))

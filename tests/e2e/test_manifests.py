@@ -11,9 +11,7 @@ from e2e.stubs import Stub
 DAY = span("2024-01-01", "2024-01-02")
 
 
-async def test_a_dropped_folder_is_live_and_gone_when_removed(
-    hall: Hall, client: httpx.AsyncClient
-) -> None:
+async def test_a_dropped_folder_is_live_and_gone_when_removed(hall: Hall, client: httpx.AsyncClient) -> None:
     dropped = Stub("dropped", hall.a.home.parent, hall.a.folder.parent, priority=90)
     try:
         await until(lambda: is_ready(client, "dropped"))

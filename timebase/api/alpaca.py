@@ -3,13 +3,14 @@
 import trio
 
 from timebase.api.exchange import Asked, Desk
-from timebase.api.stream import PING_S, SILENT_S
+from timebase.api.sender import Sender
+from timebase.api.stream import SILENT_S, ping_pauses
 from timebase.api.websocket import Gone, WebSocket, binary_frame, text_frame
 from timebase.compat.alpaca_events import MSGPACK
 from timebase.compat.alpaca_session import AlpacaSession, Said
 from timebase.model.feed import Channel
 from timebase.model.interval import Interval
-from timebase.streaming.event import Goodbye
+from timebase.streaming.event import Event
 from timebase.streaming.follower import TOO_SLOW, Follower
 
 AUTH_S = 10.0
@@ -22,7 +23,7 @@ async def serve_alpaca(desk: Desk, asked: Asked, socket: WebSocket) -> None:
     session = AlpacaSession.of(asked.headers.get("content-type", ""), desk.settings.token)
     with desk.services.hub.follow() as follower:
         async with trio.open_nursery() as nursery:
-            conversation = _Conversation(desk, session, socket, follower)
+            conversation = _Conversation(desk, session, socket, follower, nursery)
             await conversation.send(session.greeting())
             nursery.start_soon(conversation.write, nursery.cancel_scope)
             nursery.start_soon(conversation.watch, nursery.cancel_scope)
@@ -31,12 +32,15 @@ async def serve_alpaca(desk: Desk, asked: Asked, socket: WebSocket) -> None:
 
 
 class _Conversation:
-    def __init__(self, desk: Desk, session: AlpacaSession, socket: WebSocket, follower: Follower) -> None:
+    def __init__(
+        self, desk: Desk, session: AlpacaSession, socket: WebSocket, follower: Follower, nursery: trio.Nursery
+    ) -> None:
         self._hub = desk.services.hub
         self._session = session
         self._socket = socket
         self._follower = follower
         self._frame = binary_frame if session.encoder is MSGPACK else text_frame
+        self._sender = Sender(follower, socket, self._shown, self._hub.lags.sent, nursery)
 
     async def send(self, payload: bytes) -> None:
         if payload:
@@ -70,24 +74,25 @@ class _Conversation:
 
     async def write(self, over: trio.CancelScope) -> None:
         try:
-            while True:
-                events = await self._follower.next()
-                await self.send(self._session.shown(events))
-                last = events[-1].content
-                if isinstance(last, Goodbye):
-                    await self.send(self._session.too_slow() if last.code == TOO_SLOW else b"")
-                    await self._socket.close(last.code, last.message)
-                    break
+            goodbye = await self._sender.run()
+            await self.send(self._session.too_slow() if goodbye.code == TOO_SLOW else b"")
+            await self._socket.close(goodbye.code, goodbye.message)
         except Gone:
             pass
         over.cancel()
 
+    def _shown(self, events: list[Event]) -> bytes:
+        payload = self._session.shown(events)
+        return self._frame(payload) if payload else b""
+
     async def watch(self, over: trio.CancelScope) -> None:
         """Ping, and let go who does not answer."""
         try:
-            while trio.current_time() - self._socket.heard_at < SILENT_S:
+            for pause_s in ping_pauses():
                 await self._socket.ping()
-                await trio.sleep(PING_S)
+                await trio.sleep(pause_s)
+                if trio.current_time() - self._socket.heard_at >= SILENT_S:
+                    break
         except Gone:
             pass
         over.cancel()

@@ -84,14 +84,18 @@ class Connection:
         What the kernel takes at once, nearly always all of it, costs no turn of trio's loop. For a frame of 150
         bytes 2 µs of CPU were measured, 11 by trio's own send, 18 with the deadline around that.
         """
-        try:
-            sent = os.write(self.socket.fileno(), data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as exc:
-            raise trio.BrokenResourceError from exc
+        sent = self.write_now(data)
         if sent < len(data):
             await self._send(memoryview(data)[sent:])
+
+    def write_now(self, data: bytes) -> int:
+        """How much of it the kernel took at once. Raises: BrokenResourceError."""
+        try:
+            return os.write(self.socket.fileno(), data)
+        except BlockingIOError:
+            return 0
+        except OSError as exc:
+            raise trio.BrokenResourceError from exc
 
     def rest(self) -> None:
         """No request is under way."""

@@ -3,7 +3,8 @@
 Spends nothing per event: each is encoded once for all who follow it, and a frame holds all that waits for this client.
 """
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import trio
@@ -11,11 +12,12 @@ import trio
 from timebase.api.actions import Action, Ping, Subscribe, Unsubscribe, parse_action
 from timebase.api.address import parse_address
 from timebase.api.exchange import Asked, Desk
+from timebase.api.sender import Sender
 from timebase.api.websocket import Gone, WebSocket
 from timebase.clock import now_us
 from timebase.errors import RequestError
 from timebase.model.feed import Channel
-from timebase.streaming.event import Event, Fault, Goodbye, Remark
+from timebase.streaming.event import Event, Fault, Remark
 from timebase.streaming.follower import Follower
 
 MAX_CHANNELS = 1_000  # of one client: more than a screen shows, few enough to walk through
@@ -36,6 +38,13 @@ async def serve_stream(desk: Desk, asked: Asked, socket: WebSocket) -> None:
             await session.read()
 
 
+def ping_pauses() -> Iterator[float]:
+    """Seconds from one ping to the next. The first is any: clients who came together are not pinged all at once."""
+    yield random.uniform(0.0, PING_S)  # noqa: S311 - guards nothing
+    while True:
+        yield PING_S
+
+
 class _Session:
     """Its tasks end together: whichever ends first ends the nursery."""
 
@@ -45,36 +54,27 @@ class _Session:
         self._socket = socket
         self._follower = follower
         self._nursery = nursery
-        self._sent_at = trio.current_time()
+        self._sender = Sender(follower, socket, desk.frames.of, self._hub.lags.sent, nursery)
         self._bridges: dict[Channel, trio.CancelScope] = {}
 
     # --- out ---
 
     async def write(self) -> None:
         try:
-            while True:
-                events = await self._follower.next()
-                await self._socket.send(self._desk.frames.of(events))
-                self._note(events)
-                last = events[-1].content
-                if isinstance(last, Goodbye):
-                    await self._socket.close(last.code, last.message)
-                    break
+            goodbye = await self._sender.run()
+            await self._socket.close(goodbye.code, goodbye.message)
         except Gone:
             pass
         self._nursery.cancel_scope.cancel()
 
-    def _note(self, events: list[Event]) -> None:
-        self._sent_at = trio.current_time()
-        if events[-1].durable_us:
-            self._hub.lags.sent.note(now_us() - events[-1].durable_us)
-
     async def watch(self) -> None:
         """Ping, and let go who does not answer."""
         try:
-            while trio.current_time() - self._socket.heard_at < SILENT_S:
+            for pause_s in ping_pauses():
                 await self._socket.ping()
-                await self._beat(trio.current_time() + PING_S)
+                await self._beat(trio.current_time() + pause_s)
+                if trio.current_time() - self._socket.heard_at >= SILENT_S:
+                    break
         except Gone:
             return  # the reader hears of it too
         self._follower.say_goodbye(SILENT, f"nothing was heard of you for {SILENT_S:g} s, not even a pong")
@@ -82,10 +82,10 @@ class _Session:
     async def _beat(self, until: float) -> None:
         """Something to read every HEARTBEAT_S, whatever happens."""
         while (now := trio.current_time()) < until:
-            next_beat = self._sent_at + HEARTBEAT_S
+            next_beat = self._sender.sent_at + HEARTBEAT_S
             if next_beat <= now:
                 self._tell(Remark("heartbeat", {"time": now_us() // 1000}))
-                self._sent_at, next_beat = now, now + HEARTBEAT_S
+                next_beat = now + HEARTBEAT_S
             await trio.sleep_until(min(next_beat, until))
 
     # --- in ---

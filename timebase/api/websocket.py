@@ -39,6 +39,7 @@ class WebSocket:
         self._messages_in, self._messages = trio.open_memory_channel[bytes](_UNREAD)
         self._parts = bytearray()
         self._turn = trio.Lock()
+        self._rest = b""  # of a frame that did not go out at once
         self._ended = trio.Event()
         self.heard_at = trio.current_time()
 
@@ -65,6 +66,26 @@ class WebSocket:
         if self._protocol.state is not OPEN:
             raise Gone
         await self._write(frame)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether `send_now` may be called: nothing else is being sent."""
+        return self._protocol.state is OPEN and not self._rest and not self._turn.locked()
+
+    def send_now(self, frame: bytes) -> bool:
+        """What the kernel takes of a frame at once, and whether that was all; the rest goes with `finish`.
+
+        Raises: Gone.
+        """
+        try:
+            self._rest = frame[self._connection.write_now(frame) :]
+        except trio.BrokenResourceError:
+            raise Gone from None
+        return not self._rest
+
+    async def finish(self) -> None:
+        """Send the rest of what `send_now` began with."""
+        await self._write(b"")
 
     async def ping(self) -> None:
         if self._protocol.state is not OPEN:
@@ -123,7 +144,9 @@ class WebSocket:
         else:
             self._turn.acquire_nowait()  # without a turn of trio's loop
         try:
-            await self._connection.write(data)
+            data, self._rest = self._rest + data, b""
+            if data:
+                await self._connection.write(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise Gone from None
         finally:

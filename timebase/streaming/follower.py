@@ -14,6 +14,7 @@ import trio
 from timebase.model.feed import Channel
 from timebase.model.ticks import Trades
 from timebase.streaming.event import Dropped, Event, Goodbye, ends
+from timebase.streaming.outlet import Outlet, Round
 
 # What may wait for one follower. As JSON some 3 MB: the fastest market's trades of ten seconds, and with a thousand
 # followers who all stall, no more than the events themselves, which they share.
@@ -53,9 +54,11 @@ class _Subscription:
 class Follower:
     """Made by `Hub.follow`. What it is given comes out of `next`, in order for each channel."""
 
+    round: Round
     buffer_events: int = BUFFER_EVENTS
     buffer_bytes: int = BUFFER_BYTES
     dropped: int = 0  # trades, all in all
+    outlet: Outlet | None = None
     _subscriptions: dict[Channel, _Subscription] = field(default_factory=dict)
     _slots: deque[_Slot] = field(default_factory=deque)
     _trades: deque[_Slot] = field(default_factory=deque)  # those of the slots that hold trades
@@ -134,6 +137,14 @@ class Follower:
             if slot.event is not None and slot.event.channel == channel:
                 self._empty(slot)
 
+    def serve(self) -> None:
+        """What came by now goes out where it can; else who awaits it is woken."""
+        if self._arrived and self._goodbye is None and self.outlet is not None:
+            while self._has_some() and self.outlet.is_free:
+                self.outlet.send(self._take())
+        if self._has_some():
+            self._arrived.unpark_all()
+
     def push(self, event: Event) -> None:
         """One event of a channel that it follows."""
         assert event.channel is not None
@@ -196,7 +207,7 @@ class Follower:
             self._put(newest)
         else:
             self._wait_for(subscription, newest)
-            self._wake()  # whoever waits, does not know of that date yet
+            self._arrived.unpark_all()  # whoever waits, does not know of that date yet
 
     def _wait_for(self, subscription: _Subscription, event: Event | None) -> None:
         self._throttled += (event is not None) - (subscription.waiting is not None)
@@ -306,9 +317,12 @@ class Follower:
         if self._goodbye is not None and not self._rows:
             taken.append(self._goodbye)
         self._first_drop_at = math.inf
-        self._room.unpark_all()
+        if self._room:
+            self._room.unpark_all()
         return taken
 
     def _wake(self) -> None:
-        if self._arrived:
+        if self.outlet is not None and self.round.is_open:
+            self.round.add(self)
+        elif self._arrived:
             self._arrived.unpark_all()

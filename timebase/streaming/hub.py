@@ -20,9 +20,10 @@ from timebase.model.series import Series
 from timebase.model.ticks import Quotes, Trades
 from timebase.streaming.event import BarRows, Content, Event, FeedWord
 from timebase.streaming.faults import Faults
-from timebase.streaming.follower import Follower
+from timebase.streaming.follower import BUFFER_EVENTS, Follower
 from timebase.streaming.lags import Lags
 from timebase.streaming.neighbours import Demands, FeedWatch, Nobody
+from timebase.streaming.outlet import Round
 from timebase.streaming.rings import RING_BYTES, Rings
 from timebase.streaming.topic import Told, Topic
 
@@ -68,6 +69,7 @@ class Hub:
         self._followed: dict[int, bool] = {}  # series by number, until something changes
         self._rings = Rings(ring_bytes)
         self._followers: set[Follower] = set()
+        self._round = Round()
         self._dropped_before = 0  # by followers that have left
         self.lags = Lags()
         self.events = 0  # published, by rows
@@ -82,7 +84,7 @@ class Hub:
     @contextmanager
     def follow(self, *channels: Channel, buffer_events: int | None = None) -> Iterator[Follower]:
         """A follower for as long as the block runs."""
-        follower = Follower() if buffer_events is None else Follower(buffer_events=buffer_events)
+        follower = Follower(self._round, buffer_events=buffer_events or BUFFER_EVENTS)
         self._followers.add(follower)
         try:
             for channel in channels:
@@ -208,6 +210,13 @@ class Hub:
 
     def publish(self, durable: DurableLive) -> None:
         """Show a live batch. Of what is not durable after all no value is shown, but of what is forming anyway."""
+        with self._round:
+            self._publish(durable)
+        if durable.commit_id is not None and durable.is_last:
+            self._commit_id = max(self._commit_id, durable.commit_id)
+            self._is_shown.unpark_all()
+
+    def _publish(self, durable: DurableLive) -> None:
         batch, is_kept = durable.batch, not durable.error
         if is_kept and (batch.ticks or any(update.status not in _SHOWN_ONLY for update in batch.updates)):
             self._faults.end_losses()
@@ -220,9 +229,6 @@ class Hub:
                 self._miss_bars(update, durable)
         for word in batch.words:
             self._watch.hear(word)
-        if durable.commit_id is not None and durable.is_last:
-            self._commit_id = max(self._commit_id, durable.commit_id)
-            self._is_shown.unpark_all()
 
     def publish_healed(self, durable: Durable) -> None:
         """Show bars that were fetched to fill a gap, on the channels of their provider.
