@@ -101,6 +101,7 @@ class Event:
 
     `seq` numbers the first row, and the others follow it without a hole, when `is_numbered`; what is not (forming bars,
     quotes, words) carries the newest number given before it. `commit_id` and `durable_us` as in `DurableLive`.
+    `nbytes`: about what it takes as JSON. `is_conflated`: whether a newer one of its channel makes it worthless.
     """
 
     content: Content
@@ -111,20 +112,20 @@ class Event:
     commit_id: int | None = None
     durable_us: int = 0
     _encoded: "dict[Encoder, bytes]" = field(default_factory=dict, repr=False)
+    nbytes: int = field(init=False, repr=False)  # this and the next are asked for by each follower
+    is_conflated: bool = field(init=False, repr=False)
+    _rows: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        content = self.content
+        is_forming = isinstance(content, BarRows) and content.status is BarStatus.FORMING
+        rows = len(content) if isinstance(content, BarRows | Trades | Quotes) else 1
+        object.__setattr__(self, "_rows", rows)
+        object.__setattr__(self, "nbytes", rows * _ROW_BYTES.get(type(content), 200))
+        object.__setattr__(self, "is_conflated", is_forming or isinstance(content, Quotes))
 
     def __len__(self) -> int:
-        return len(self.content) if isinstance(self.content, BarRows | Trades | Quotes) else 1
-
-    @property
-    def nbytes(self) -> int:
-        """About what it takes as JSON."""
-        return len(self) * _ROW_BYTES.get(type(self.content), 200)
-
-    @property
-    def is_conflated(self) -> bool:
-        """Whether a newer one of its channel makes it worthless."""
-        content = self.content
-        return isinstance(content, Quotes) or (isinstance(content, BarRows) and content.status is BarStatus.FORMING)
+        return self._rows
 
     @property
     def last_seq(self) -> int:

@@ -120,7 +120,7 @@ class Hub:
         missed = None if resume is None else topic.since(resume)
         is_first = not topic.followers
         topic.followers[follower] = None
-        follower.add(channel, throttle_s, is_held=is_held)
+        follower.add(topic.channel, throttle_s, is_held=is_held)  # the very object: events are found by it faster
         if is_first:
             self._faults.forget(channel)  # somebody tries anew, and says so again if it is in vain
             self._demands.want(channel)
