@@ -1,10 +1,12 @@
 """Live batches over a real database: ticks, the bars they closed, and what is known of them, in one commit."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
 from integration.market import ALWAYS, MONDAY_US, batch, flat, minutes
 from integration.tape import a_feed, barred, cut_tape, quotes, same_ticks, ticked, trades, update, word
 
@@ -22,6 +24,13 @@ from timebase.storage.gather import Gathered, gather
 from timebase.storage.housekeeping import Retention, forget_old
 from timebase.storage.put_live import put_live
 from timebase.storage.store import Store, open_store
+
+
+@pytest.fixture(autouse=True, params=["one by one", "copied"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few ticks are stored in another way than many, and nothing may differ."""
+    if request.param == "copied":
+        monkeypatch.setattr("timebase.storage.put_live.FEW_TICKS", -1)
 
 
 @pytest.fixture
@@ -142,6 +151,43 @@ async def test_what_is_compared_with_what_is_stored_is_locked_until_the_commit(s
         [(0, "ShareLock"), (minute, "ExclusiveLock"), (feed.ticks.id, "ExclusiveLock")]
     )
     assert await annex.run(locked_by, gather([ticked(feed, unnumbered)], MONDAY_US, set())) == []
+
+
+async def test_two_servers_that_store_the_same_trades_at_once_store_them_once(store: Store, annex: Annex) -> None:
+    """The second waits for the first, and only then looks at what is stored."""
+    feed, tape = await a_feed(store), trades(10)
+    stored, may_commit = trio.Event(), trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    async def first(conn: Connection) -> None:
+        go_on = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        async def wait() -> None:
+            await may_commit.wait()
+            loop.call_soon_threadsafe(go_on.set)
+
+        async with conn.transaction():
+            await put_live(conn, gather([ticked(feed, tape)], MONDAY_US, set()), Delivery("first"))
+            token.run_sync_soon(stored.set)
+            token.run_sync_soon(nursery.start_soon, wait)
+            await go_on.wait()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(annex.run, first)
+        await stored.wait()
+        nursery.start_soon(store.put_live, [ticked(feed, tape)], Delivery("second"))
+        await _until_one_waits(annex)
+        may_commit.set()
+    assert same_ticks(await stored_trades(store), tape)
+
+
+async def _until_one_waits(annex: Annex) -> None:
+    here = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    waiting = f"SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND {here}"
+    with trio.fail_after(20):
+        while not await annex.run(rows, waiting):  # noqa: ASYNC110
+            await trio.sleep(0.01)
 
 
 async def test_a_trade_that_was_taken_back_is_there_with_its_cancellation(store: Store) -> None:

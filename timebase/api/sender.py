@@ -55,11 +55,13 @@ class Sender:
                 if not self._socket.send_now(frame):
                     self._nursery.start_soon(self._finish)
                 self._note(events)
+        except Gone:
+            return  # its reader hears of it too
         except Exception as exc:  # noqa: BLE001 - of one client; the hub's turn goes on for all others
             self._nursery.start_soon(_fail, exc)
 
     async def _finish(self) -> None:
-        with suppress(Gone):  # its reader hears of it too
+        with suppress(Gone):
             await self._socket.finish()
 
     def _note(self, events: list[Event]) -> None:
@@ -70,5 +72,4 @@ class Sender:
 
 async def _fail(exc: Exception) -> None:
     """As if the client's own task had met it."""
-    if not isinstance(exc, Gone):
-        raise exc
+    raise exc

@@ -94,7 +94,10 @@ def _stretches(time: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         yield int(time[first]), int(time[last])
 
 
-def unseen(keys: TradeKeys, stored: TradeKeys) -> NDArray[np.bool_]:
+_NONE = TradeKeys(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int16))
+
+
+def unseen(keys: TradeKeys, stored: TradeKeys = _NONE) -> NDArray[np.bool_]:
     """The rows that are neither stored yet nor a second time in `keys`; those without a number are always new."""
     if not len(stored.time) and _ascend(keys):
         return np.ones(len(keys.time), np.bool_)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from timebase.model.bars import Batch, Outcome
 from timebase.model.timerange import Ranges, TimeRange, to_datetime, to_us
 from timebase.storage.annex import Connection
-from timebase.storage.queries.query import Query, ask
+from timebase.storage.queries.query import Query
 from timebase.storage.text import clean
 
 _LOCKS = 0x7453  # the advisory locks' first key: ours, whatever else lives in the database
@@ -64,12 +64,12 @@ class Provenance:
 
 async def lock_series(conn: Connection, series_ids: Sequence[int]) -> None:
     """Until the transaction ends, nobody else writes to these series."""
-    await ask(conn, series_lock(series_ids))
+    await conn.fetch(_LOCK, *lock_args(series_ids))
 
 
-def series_lock(series_ids: Sequence[int]) -> Query[None]:
-    """Ascending, so that nobody waits in a ring. Never asked together with what it protects: that would be older."""
-    return Query(_LOCK, (_LOCKS, sorted(set(series_ids))), lambda _: None)  # read, or in company it would not be done
+def lock_args(series_ids: Sequence[int]) -> tuple[int, list[int]]:
+    """The locks' first key, and the second ones: ascending, so that nobody waits in a ring."""
+    return _LOCKS, sorted(set(series_ids))
 
 
 async def lock_all_series(conn: Connection) -> None:

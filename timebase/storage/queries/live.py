@@ -3,30 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from timebase.model.ticks import Quotes, Trades
 from timebase.model.timerange import SECOND_US, Ranges, TimeRange, to_datetime, to_us
 from timebase.storage.annex import Connection
 from timebase.storage.delivery import Delivery
-from timebase.storage.queries.batches import series_lock
-from timebase.storage.queries.query import Query, shifted
+from timebase.storage.queries.batches import lock_args
+from timebase.storage.queries.query import Query
 from timebase.storage.queries.ticks import select_newest_us, select_oldest_trade_us
 from timebase.storage.text import clean
+from timebase.storage.tick_rows import TickRows
 
-# Whoever tries the same again waits here for the row of the first try, and then sees its token. The locks come after
-# that, which is why they look at the row: in the other order the two would wait for each other. They are counted in the
-# answer, because what nobody asks for PostgreSQL does not do.
-_OPEN = """
-  WITH made AS (
-INSERT INTO live_writers AS w (writer, token, commit_id)
-VALUES ($1, $2, nextval('live_commits'))
-    ON CONFLICT (writer) DO UPDATE
-   SET token = excluded.token, commit_id = excluded.commit_id
- WHERE w.token <> excluded.token
-RETURNING commit_id)
-SELECT commit_id, n
-  FROM made
- CROSS JOIN LATERAL (SELECT count(*) AS n FROM ({lock}) locks WHERE made.commit_id > 0) locked
+# Functions of schema/0040_live.sql.
+_OPEN = "SELECT opened_id, is_made_now FROM open_live($1, $2, $3, $4)"
+_KEEP = """
+SELECT opened_id, is_made_now
+  FROM keep_ticks($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
 """
-_SELECT = "SELECT commit_id FROM live_writers WHERE writer = $1"
 
 _INSERT_WORDS = """
 INSERT INTO recordings (series_id, at, is_up, reason)
@@ -60,14 +52,40 @@ class Word:
     reason: str = ""
 
 
-async def open_delivery(conn: Connection, delivery: Delivery, series_ids: Sequence[int]) -> tuple[int, bool]:
-    """With the locks of these series, when it is made now.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A live commit's id, and whether it is made now; False: it was made before."""
 
-    Returns: the commit's id, and whether it is made now; False: it was made before.
+    commit_id: int
+    is_made_now: bool
+
+
+async def open_delivery(conn: Connection, delivery: Delivery, series_ids: Sequence[int]) -> Opened:
+    """With the locks of these series, when it is made now."""
+    return Opened(*await conn.fetchrow(_OPEN, delivery.writer, delivery.token, *lock_args(series_ids)))
+
+
+async def keep_ticks(
+    conn: Connection,
+    delivery: Delivery,
+    series_ids: Sequence[int],
+    trades: TickRows[Trades],
+    quotes: TickRows[Quotes],
+) -> Opened:
+    """The same, and the ticks are stored, but for the trades that are stored already; outside a transaction, for good.
+
+    One way there and back for what else takes six, but each row costs more than in a COPY.
     """
-    lock = series_lock(series_ids)
-    made = await conn.fetchval(_OPEN.format(lock=shifted(lock.text, 2)), delivery.writer, delivery.token, *lock.args)
-    return (made, True) if made is not None else (await conn.fetchval(_SELECT, delivery.writer), False)
+    t, q = trades.ticks, quotes.ticks
+    times = [to_datetime(us) for us in t.time.tolist()]
+    quote_times = [to_datetime(us) for us in q.time.tolist()]
+    trade_columns = (each.tolist() for each in (t.price, t.size, t.side, t.id, t.flags))
+    quote_columns = (each.tolist() for each in (q.bid, q.bid_size, q.ask, q.ask_size))
+    return Opened(*await conn.fetchrow(
+        _KEEP, delivery.writer, delivery.token, *lock_args(series_ids), min(times, default=None),
+        max(times, default=None), trades.series_id.tolist(), times, *trade_columns,
+        quotes.series_id.tolist(), quote_times, *quote_columns,
+    ))  # fmt: skip
 
 
 def words_insert(words: Sequence[Word]) -> Query[None]:

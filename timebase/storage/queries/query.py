@@ -17,7 +17,6 @@ _ROWS_OF = "ARRAY(SELECT {0} FROM {0})"
 T = TypeVar("T")
 T1 = TypeVar("T1")
 T2 = TypeVar("T2")
-T3 = TypeVar("T3")
 Row = Sequence[Any]
 
 
@@ -33,7 +32,7 @@ class Query(Generic[T]):
 @overload
 async def ask(conn: Connection, q1: Query[T1], /) -> tuple[T1]: ...
 @overload
-async def ask(conn: Connection, q1: Query[T1], q2: Query[T2], q3: Query[T3], /) -> tuple[T1, T2, T3]: ...
+async def ask(conn: Connection, q1: Query[T1], q2: Query[T2], /) -> tuple[T1, T2]: ...
 @overload
 async def ask(conn: Connection, /, *queries: Query[Any]) -> tuple[Any, ...]: ...
 async def ask(conn: Connection, /, *queries: Query[Any]) -> tuple[Any, ...]:
@@ -54,13 +53,13 @@ def _combined(parts: tuple[tuple[str, int, bool], ...]) -> str:
     """Each a common table expression, and of those that return rows an array of them."""
     tables, arrays, before = [], [], 0
     for place, (text, n, has_rows) in enumerate(parts):
-        tables.append(f"q{place} AS ({shifted(text, before)})")
+        tables.append(f"q{place} AS ({_shifted(text, before)})")
         if has_rows:
             arrays.append(_ROWS_OF.format(f"q{place}"))
         before += n
     return f"WITH {', '.join(tables)} SELECT {', '.join(arrays)}"
 
 
-def shifted(text: str, by: int) -> str:
+def _shifted(text: str, by: int) -> str:
     """The same query with its arguments behind `by` others."""
     return re.sub(r"\$(\d+)", lambda found: f"${int(found[1]) + by}", text)

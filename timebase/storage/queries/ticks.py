@@ -14,7 +14,6 @@ from timebase.model.timerange import TimeRange, to_datetime, to_us
 from timebase.storage.annex import Connection
 from timebase.storage.binary_copy import HEADER, TRAILER
 from timebase.storage.queries.bars import literal
-from timebase.storage.queries.query import Query
 from timebase.storage.tick_rows import (
     QUOTES_WIRE,
     READ_QUOTES,
@@ -86,12 +85,14 @@ async def select_keys(conn: Connection, spans: Sequence[Span]) -> TradeKeys:
     return reader.finish()
 
 
-def held_query(spans: Sequence[Span]) -> Query[list[Span]]:
+async def select_held(conn: Connection, spans: Sequence[Span]) -> list[Span]:
     """Those of `spans` in which there are numbered trades at all."""
+    if not spans:
+        return []
     first, last = [to_datetime(span.first_us) for span in spans], [to_datetime(span.last_us) for span in spans]
     ids = [span.series_id for span in spans]
-    args = (ids, first, last, min(first, default=None), max(last, default=None))
-    return Query(_HELD, args, lambda rows: [spans[place - 1] for (place,) in rows])
+    rows = await conn.fetch(_HELD, ids, first, last, min(first), max(last))
+    return [spans[place - 1] for (place,) in rows]
 
 
 async def copy_trades(conn: Connection, rows: TickRows[Trades], commit_id: int) -> None:
