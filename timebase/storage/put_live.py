@@ -21,7 +21,6 @@ from timebase.storage.queries.ticks import copy_quotes, copy_trades, select_held
 from timebase.storage.tick_rows import TickRows, TradeKeys, key_spans, unseen
 
 # Stored one by one, in one way there and back instead of six: half the time of a COPY for 20 ticks, as long for 100.
-# On a busy machine, where each way costs more, a fifth.
 FEW_TICKS = 128
 
 
